@@ -1,0 +1,70 @@
+"""Every error a person can meet, in one tree.
+
+    FaceChainError                 exit 1: our fault
+    ├── UserError                  exit 2: the person can fix it
+    │   ├── ConfigError            a TOML file says something we do not understand
+    │   ├── PhotoError             a picture cannot be read or used
+    │   ├── PersonError            who: missing, already there, too few photos
+    │   │   └── ConsentMissing     nothing is learned without a consent statement
+    │   ├── TemplateError          the picture to paint into has no or too few faces
+    │   ├── EngineError            an engine cannot do what was asked
+    │   ├── PackError              a model is missing, wrong or not allowed
+    │   │   ├── PackMissing        not fetched yet
+    │   │   └── HashMismatch       bytes are not the ones the manifest promises
+    │   └── StoreError             the disk is full, read-only or the name is unsafe
+    └── Cancelled                  exit 130: somebody asked to stop
+
+A message says what came, what was expected, and what to do next.
+"""
+
+
+class FaceChainError(Exception):
+    """`what` happened, and the `next_step` a person can take."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, next_step: str = "") -> None:
+        super().__init__(f"{what} {next_step}".strip())
+        self.what = what
+        self.next_step = next_step
+
+
+class UserError(FaceChainError):
+    exit_code = 2
+
+
+class ConfigError(UserError): ...
+
+
+class PhotoError(UserError): ...
+
+
+class PersonError(UserError): ...
+
+
+class ConsentMissing(PersonError): ...
+
+
+class TemplateError(UserError): ...
+
+
+class EngineError(UserError): ...
+
+
+class PackError(UserError): ...
+
+
+class PackMissing(PackError): ...
+
+
+class HashMismatch(PackError): ...
+
+
+class StoreError(UserError): ...
+
+
+class Cancelled(FaceChainError):
+    exit_code = 130
+
+    def __init__(self, what: str = "Stopped as asked.", next_step: str = "Nothing half-done was kept.") -> None:
+        super().__init__(what, next_step)

@@ -1,0 +1,115 @@
+"""What tools promise to stages. Anything with these methods will do; nothing needs to inherit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from facechain.types import Canvas, Embedding, Face, Mask, Mesh, Parts, Person, Pixels, Shot, Style
+
+
+class Tick(Protocol):
+    """Called as work goes on; raises `Cancelled` when somebody asked to stop."""
+
+    def __call__(self, stage: str, done: int, total: int) -> None: ...
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """A tick for callers who do not watch."""
+
+
+class FaceReader(Protocol):
+    """Finds faces and tells them apart."""
+
+    recogniser: str  # names the embeddings, e.g. "sface_2021dec"
+    unit_norm: bool
+
+    def detect(self, pixels: Pixels) -> tuple[Face, ...]:
+        """Faces without embeddings, left to right."""
+        ...
+
+    def embed(self, pixels: Pixels, faces: Sequence[Face]) -> tuple[Embedding, ...]:
+        """One embedding a face, in order; batched where the model allows."""
+        ...
+
+    def read(self, pixels: Pixels) -> tuple[Face, ...]:
+        """Detect and embed, left to right."""
+        ...
+
+
+class Landmarker(Protocol):
+    def mesh(self, pixels: Pixels, face: Face) -> Mesh | None:
+        """Dense landmarks of one detected face; None when the model sees no face there."""
+        ...
+
+
+class Parser(Protocol):
+    def parts(self, pixels: Pixels, face: Face | None = None) -> Parts:
+        """Soft part masks at the picture's size; around `face` in full detail when one is given."""
+        ...
+
+
+class Matter(Protocol):
+    def matte(self, pixels: Pixels) -> Mask:
+        """Alpha of the people in the picture."""
+        ...
+
+
+class Guard(Protocol):
+    def unsafe(self, pixels: Pixels) -> float:
+        """Probability, 0…1, that the picture is not safe to show."""
+        ...
+
+
+class Finisher(Protocol):
+    """Improves a painted picture without being told who it is."""
+
+    name: str
+
+    def finish(self, pixels: Pixels) -> Pixels: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineCard:
+    """What an engine needs, costs and allows; readable without loading it."""
+
+    name: str
+    title: str
+    learns: str  # "instantly" or "by training"
+    bases: tuple[str, ...]  # base model families; empty: none needed
+    min_photos: int
+    packs: tuple[str, ...]
+    needs_canvas: bool  # paints only into a picture
+    paints_canvas: bool  # can paint into a picture
+    recogniser: str = ""  # conditions on these embeddings, so they may never judge
+    summary: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Identity:
+    """What an engine learned of one person; `data` is the engine's own."""
+
+    person: str
+    engine: str
+    digest: str  # names (crops, settings, pack revisions); equal digest, equal identity
+    data: Any
+    folder: Path | None = None  # where it is kept, if it is worth keeping
+
+
+class Paint(Protocol):
+    def __call__(self, shot: Shot, onto: Canvas | None = None) -> Pixels: ...
+
+
+class Engine(Protocol):
+    card: EngineCard
+
+    def learn(self, person: Person, tick: Tick = silent) -> Identity:
+        """Milliseconds for one-photo engines, minutes for training ones."""
+        ...
+
+    def sitting(self, identity: Identity, style: Style) -> AbstractContextManager[Paint]:
+        """Load once, paint many; on leaving, even by an exception, nothing of the identity stays."""
+        ...

@@ -1,0 +1,261 @@
+"""Frozen values that flow from photos to judged portraits.
+
+Conventions: pictures are (H, W, 3) uint8 RGB, upright. `_px` is pixels with x right and y down,
+`_deg` degrees, `likeness` a cosine in -1…1. Yaw is positive when the person's face turns towards
+the right edge of the picture, pitch positive when it looks up, roll positive when it leans clockwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels: TypeAlias = NDArray[np.uint8]  # (H, W, 3) RGB
+Mask: TypeAlias = NDArray[np.float32]  # (H, W), 0 outside … 1 inside
+Points: TypeAlias = NDArray[np.float32]  # (N, 2) x, y
+
+
+# ── faces ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Embedding:
+    """One face as a vector; two are comparable only when `recogniser` and `unit_norm` agree."""
+
+    vector: NDArray[np.float32]  # (D,)
+    recogniser: str
+    unit_norm: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pose:
+    yaw_deg: float
+    pitch_deg: float
+    roll_deg: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Face:
+    box_px: NDArray[np.float32]  # (4,) left, top, right, bottom
+    points_px: Points  # (5, 2) left eye, right eye, nose, left and right mouth corner, as seen in the picture
+    score: float  # detector confidence 0…1
+    pose: Pose
+    embedding: Embedding | None = None
+
+    @property
+    def width_px(self) -> float:
+        return float(self.box_px[2] - self.box_px[0])
+
+    @property
+    def height_px(self) -> float:
+        return float(self.box_px[3] - self.box_px[1])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Mesh:
+    """Dense landmarks of one face in MediaPipe's order."""
+
+    points_px: NDArray[np.float32]  # (478, 3) x, y, and depth in pixels (smaller is nearer)
+    expressions: Mapping[str, float]  # 52 ARKit-style coefficients, 0…1
+    pose: Pose
+    score: float  # probability that this is a face, 0…1
+
+
+class Part(StrEnum):
+    """What a pixel of a portrait belongs to."""
+
+    BACKGROUND = "background"
+    HAIR = "hair"
+    BODY_SKIN = "body_skin"
+    FACE_SKIN = "face_skin"
+    CLOTHES = "clothes"
+    OTHER = "other"  # glasses, hats, jewellery
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Parts:
+    """Soft part masks of one picture; at every pixel they sum to 1."""
+
+    masks: Mapping[Part, Mask]
+
+
+# ── photos ───────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Photo:
+    id: str  # sha256 of the file, hex
+    name: str  # the file's own name, without folders
+    pixels: Pixels
+
+
+class Reason(StrEnum):
+    """Why a photo cannot be learned from."""
+
+    UNREADABLE = "unreadable"
+    NO_FACE = "no_face"
+    SEVERAL_PEOPLE = "several_people"
+    TOO_SMALL = "too_small"
+    BLURRED = "blurred"
+    TOO_DARK = "too_dark"
+    TOO_BRIGHT = "too_bright"
+    TURNED_AWAY = "turned_away"
+    COVERED = "covered"
+    DUPLICATE = "duplicate"
+    SOMEONE_ELSE = "someone_else"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tag:
+    """One observed trait, e.g. name "glasses", value "yes"; value "unknown" means cannot tell."""
+
+    name: str
+    value: str
+    confidence: float  # 0…1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Crop:
+    """An accepted photo, cut to aligned portrait framing."""
+
+    photo_id: str
+    photo_name: str
+    pixels: Pixels  # square
+    face: Face  # in crop pixels, with embedding
+    head_mask: Mask  # hair and face
+    quality: float  # 0…1
+    tags: tuple[Tag, ...] = ()
+    caption: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rejection:
+    photo_id: str
+    photo_name: str
+    reason: Reason
+    advice: str  # one sentence for the person
+
+
+# ── people ───────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, kw_only=True)
+class Consent:
+    who: str  # whose face it is
+    given_by: str  # the person themselves, or a guardian
+    purpose: str
+    when: datetime
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Person:
+    """What engines may learn from; `held_out` crops are for the judge alone."""
+
+    name: str
+    crops: tuple[Crop, ...]
+    held_out: tuple[Crop, ...]
+    template: Embedding  # quality-weighted mean of the crops
+    consent: Consent
+
+
+# ── portraits ────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, kw_only=True)
+class Style:
+    """One look; see configs/styles/."""
+
+    id: str
+    title: str
+    licence: str
+    prompt: str = ""
+    negative: str = ""
+    template_pack: str = ""  # a picture to paint into, for template styles
+    template_file: str = ""
+    width_px: int = 512
+    height_px: int = 512
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Request:
+    """What was asked; may leave things open."""
+
+    people: tuple[str, ...]
+    engine: str = "template"
+    style: str = ""
+    template: Pixels | None = None
+    template_name: str = ""
+    slots: tuple[int | None, ...] = ()  # face number, left to right, for each person; empty: in order
+    prompt: str = ""
+    negative: str = ""
+    count: int = 4
+    keep: int | None = None
+    seed: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)  # engine's own settings, e.g. strength, shape
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shot:
+    """What will be done; nothing left to guess. Same shot, same pixels."""
+
+    index: int
+    seed: int
+    prompt: str
+    negative: str
+    width_px: int
+    height_px: int
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Canvas:
+    """A picture to paint into and the face in it that is to become the person."""
+
+    pixels: Pixels
+    faces: tuple[Face, ...]  # left to right
+    slot: int  # index into faces
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Portrait:
+    id: str
+    people: tuple[str, ...]
+    pixels: Pixels
+    before_finish: Pixels | None  # None when no finisher ran
+    slots: tuple[int, ...]  # which face (left to right) each person became; empty if painted freely
+    recipe: Mapping[str, Any]  # engine, packs with revisions, style, shot, seconds; JSON-ready
+
+
+# ── judging ──────────────────────────────────────────────────────────────────────────────────────
+
+
+class Call(StrEnum):
+    SAME = "same person"
+    UNSURE = "unsure"
+    OTHER = "someone else"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """How far one face of a portrait is one person, by a recogniser the engine did not use."""
+
+    person: str
+    call: Call
+    likeness: float | None  # to held-out photos; None when no face was found
+    likeness_given: float | None  # to the photos the engine saw
+    likeness_before: float | None  # to held-out photos, before finishing
+    copy_score: float | None  # likeness_given - likeness: large means a pasted copy
+    held_out: bool  # False: too few photos, so likeness rests on seen ones
+    faces: int
+    face_share: float  # face height / picture height
+    sharpness: float  # variance of the Laplacian over a 112 px face
+    judge: str
+    kept: bool
+    why: str
