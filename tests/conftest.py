@@ -1,0 +1,17 @@
+"""Fixtures every test may ask for; real models and photos come through the pack mechanism."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def models() -> Path:
+    """Folder holding the fetched packs, models/<pack id>/<file>; `scripts/setup` fills it."""
+    folder = Path(os.environ.get("FACECHAIN_MODELS", ROOT / "models"))
+    if not (folder / "yunet").is_dir():
+        pytest.fail("The test models are not fetched: run `bash scripts/setup` first.")
+    return folder
