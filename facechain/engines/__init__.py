@@ -1,0 +1,1 @@
+"""Ways to paint a person. `table.py` lists them; nothing heavy is imported until one is opened."""

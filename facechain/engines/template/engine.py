@@ -1,0 +1,102 @@
+"""The template engine behind the engine protocol."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+
+import numpy as np
+
+from facechain.engines.template.choose import Source, choose
+from facechain.engines.template.fuse import Settings, fuse
+from facechain.errors import EngineError, TemplateError
+from facechain.protocols import EngineCard, Identity, Landmarker, Paint, Parser, Tick, silent
+from facechain.types import Canvas, Crop, Part, Person, Pixels, Shot, Style
+
+CARD = EngineCard(
+    name="template",
+    title="Face into a picture",
+    learns="instantly",
+    bases=(),
+    min_photos=1,
+    packs=("landmarker", "parser"),
+    needs_canvas=True,
+    paints_canvas=True,
+    summary="Fuses the person's face into a picture you choose; photographic, seconds on any computer.",
+)
+
+
+class TemplateEngine:
+    card = CARD
+
+    def __init__(self, landmarker: Landmarker, parser: Parser) -> None:
+        self._landmarker = landmarker
+        self._parser = parser
+
+    def learn(self, person: Person, tick: Tick = silent) -> Identity:
+        """Landmarks and bare skin of every crop. Raises EngineError when no crop shows a readable face."""
+        sources = []
+        for done, crop in enumerate(person.crops):
+            tick("reading the face", done, len(person.crops))
+            if (source := self._source(crop)) is not None:
+                sources.append(source)
+        if not sources:
+            raise EngineError(
+                f"No landmarks were found on any photo of {person.name}.", "Add a sharp photo looking to the camera."
+            )
+        tick("reading the face", len(person.crops), len(person.crops))
+        digest = hashlib.sha256("\n".join(sorted(s.photo_id for s in sources)).encode()).hexdigest()
+        return Identity(person=person.name, engine=CARD.name, digest=digest, data=tuple(sources))
+
+    def _source(self, crop: Crop) -> Source | None:
+        mesh = self._landmarker.mesh(crop.pixels, crop.face)
+        if mesh is None:
+            return None
+        masks = self._parser.parts(crop.pixels, crop.face).masks
+        bare = np.clip(1 - masks[Part.HAIR] - masks[Part.OTHER] - masks[Part.BACKGROUND], 0, 1)
+        return Source(
+            photo_id=crop.photo_id,
+            pixels=crop.pixels,
+            mesh=mesh,
+            bare=bare.astype(np.float32),
+            quality=crop.quality,
+        )
+
+    @contextmanager
+    def sitting(self, identity: Identity, style: Style) -> Iterator[Paint]:
+        """Nothing is loaded into a model, so there is nothing to take out."""
+
+        def paint(shot: Shot, onto: Canvas | None = None) -> Pixels:
+            if onto is None:
+                raise TemplateError("The template engine paints into a picture.", "Give one with --template IMAGE.")
+            return self._paint(identity, shot, onto)
+
+        yield paint
+
+    def _paint(self, identity: Identity, shot: Shot, onto: Canvas) -> Pixels:
+        face = onto.faces[onto.slot]
+        mesh = self._landmarker.mesh(onto.pixels, face)
+        if mesh is None:
+            raise TemplateError(
+                f"Face {onto.slot + 1} of the template cannot be read.", "Choose a picture with a clearer face."
+            )
+        rng = np.random.default_rng(shot.seed)
+        source = choose(identity.data, mesh, rng)
+        settings = _settings(shot, rng)
+        return fuse(onto.pixels, mesh, self._parser.parts(onto.pixels, face), source, settings)
+
+
+def _settings(shot: Shot, rng: np.random.Generator) -> Settings:
+    """The shot's own settings; what it leaves open varies a little, so that a pool has something to choose from."""
+    known = {f.name for f in fields(Settings)} - {"seed"}
+    for name in shot.options:
+        if name not in known:
+            raise EngineError(f"The template engine has no setting {name!r}.", f"Known: {', '.join(sorted(known))}.")
+    varied = {"shape": rng.uniform(0.75, 0.95), "light": rng.uniform(0.65, 0.85)}
+    chosen = {name: float(value) for name, value in {**varied, **shot.options}.items()}
+    for name, value in chosen.items():
+        if not 0 <= value <= 1:
+            raise EngineError(f"{name} is {value:g}.", "Give a number from 0 to 1.")
+    return Settings(**chosen, seed=shot.seed)

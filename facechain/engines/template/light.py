@@ -1,0 +1,81 @@
+"""The picture's skin tone and light, on the person's face.
+
+Shading is multiplicative, so the person's face is scaled in linear light by the ratio of two low-passed pictures of
+skin: the template's over the person's. Beard, moles and wrinkles are finer than the low-pass and stay the person's.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from facechain.types import Mask
+
+Linear = NDArray[np.float32]  # (H, W, 3), 0…1 linear light
+
+
+def to_linear(pixels: NDArray) -> Linear:
+    """sRGB 0…255 to linear 0…1 (IEC 61966-2-1)."""
+    v = np.clip(pixels.astype(np.float32) / 255, 0, 1)
+    return np.where(v <= 0.04045, v / 12.92, ((v + 0.055) / 1.055) ** 2.4).astype(np.float32)
+
+
+def to_srgb(linear: Linear) -> NDArray[np.float32]:
+    """Linear 0…1 to sRGB 0…255, with highlights rolled off instead of clipped."""
+    v = np.maximum(linear, 0)
+    v = np.where(v > 0.85, 0.85 + 0.15 * np.tanh((v - 0.85) / 0.15), v)
+    return np.where(v <= 0.0031308, v * 12.92, 1.055 * v ** (1 / 2.4) - 0.055).astype(np.float32) * 255
+
+
+def _low_pass(picture: Linear, skin: Mask, sigma_px: float) -> Linear:
+    """Mean of the skin around each pixel; where no skin is near, the mean of all of it."""
+    # Work small: a blur this wide carries no detail.
+    factor = max(1, int(sigma_px / 4))
+    size = (max(1, picture.shape[1] // factor), max(1, picture.shape[0] // factor))
+    small = cv2.resize(picture * skin[..., None], size, interpolation=cv2.INTER_AREA)
+    weight = cv2.resize(skin, size, interpolation=cv2.INTER_AREA)
+    overall = small.sum((0, 1)) / max(float(weight.sum()), 1e-6)
+    blurred = cv2.GaussianBlur(small, (0, 0), sigma_px / factor, borderType=cv2.BORDER_CONSTANT)
+    norm = cv2.GaussianBlur(weight, (0, 0), sigma_px / factor, borderType=cv2.BORDER_CONSTANT)[..., None]
+    trust = 0.02
+    mixed = (blurred + trust * overall) / (norm + trust)
+    return cv2.resize(mixed, (picture.shape[1], picture.shape[0]), interpolation=cv2.INTER_LINEAR)
+
+
+def relit(person: Linear, template: Linear, skin: Mask, features: Mask, face_px: float, local: float = 0.75) -> Linear:
+    """The person's face under the template's light.
+
+    `skin` is where both show bare skin; `features` the eyes and the inside of the mouth, which have no skin tone
+    and follow the light's strength only. `local` 0 matches the whole face's tone, 1 its shading at every place.
+    """
+    broad = _low_pass(template, skin, 2.0 * face_px) / np.maximum(_low_pass(person, skin, 2.0 * face_px), 1e-3)
+    near = _low_pass(template, skin, 0.16 * face_px) / np.maximum(_low_pass(person, skin, 0.16 * face_px), 1e-3)
+    ratio = np.exp((1 - local) * np.log(np.maximum(broad, 1e-3)) + local * np.log(np.maximum(near, 1e-3)))
+    ratio = np.clip(ratio, 0.2, 5.0)
+    # Whites of eyes and teeth know no skin tone: take the grey part of the ratio, weakened when it brightens.
+    grey = ratio.mean(2, keepdims=True)
+    grey = np.where(grey > 1, grey**0.35, grey**0.8)
+    return person * (ratio + features[..., None] * (grey - ratio))
+
+
+def match_grain(person: NDArray, template: NDArray, skin: Mask, seed: int) -> NDArray[np.float32]:
+    """Give the face the finest texture of the picture: add its grain, or soften what is sharper than all around.
+
+    Both are (H, W, 3) sRGB 0…255; the same seed gives the same grain.
+    """
+    have, want = _grain(person, skin), _grain(template, skin)
+    if want > have * 1.05:
+        noise = np.random.default_rng(seed).standard_normal(person.shape[:2]).astype(np.float32)
+        noise -= cv2.GaussianBlur(noise, (0, 0), 1.0)
+        noise *= np.sqrt(want**2 - have**2) / noise.std()
+        return person + noise[..., None]
+    return person.astype(np.float32)
+
+
+def _grain(picture: NDArray, skin: Mask) -> float:
+    """Robust spread of the finest band over skin, in sRGB levels."""
+    grey = picture.astype(np.float32).mean(2)
+    band = grey - cv2.GaussianBlur(grey, (0, 0), 1.0)
+    values = np.abs(band[skin > 0.9])
+    return float(np.median(values) / 0.6745) if len(values) else 0.0
