@@ -1,0 +1,55 @@
+"""How model files become running networks: one place for threads, silence and missing files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from facechain.errors import PackMissing
+
+
+def threads() -> int:
+    """Cores one network may use: FACECHAIN_THREADS, or all this process may run on."""
+    asked = os.environ.get("FACECHAIN_THREADS", "")
+    if asked.isdigit() and int(asked) > 0:
+        return int(asked)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def present(path: Path) -> Path:
+    """The same path; raises PackMissing when no file is there."""
+    if not path.is_file():
+        raise PackMissing(
+            f"The model file {path.name} is not in {path.parent}.", f"Run: facechain packs fetch {path.parent.name}"
+        )
+    return path
+
+
+def onnx_session(path: Path) -> Any:
+    """An onnxruntime session on the CPU."""
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads()
+    options.log_severity_level = 3  # old exports warn once a weight
+    return onnxruntime.InferenceSession(str(present(path)), options, providers=["CPUExecutionProvider"])
+
+
+class LiteModel:
+    """A TFLite network with one input; not safe to share between threads."""
+
+    def __init__(self, content: bytes) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        self._interpreter = Interpreter(model_content=content, num_threads=threads())
+        self._interpreter.allocate_tensors()
+        self._input = self._interpreter.get_input_details()[0]["index"]
+        self._outputs = [detail["index"] for detail in self._interpreter.get_output_details()]
+
+    def __call__(self, value: Any) -> list[Any]:
+        """Outputs in the model's order, copied."""
+        self._interpreter.set_tensor(self._input, value)
+        self._interpreter.invoke()
+        return [self._interpreter.get_tensor(index) for index in self._outputs]
