@@ -21,7 +21,7 @@ def template(size: int) -> NDArray[np.float64]:
     """
     if size % 112 == 0:
         return TEMPLATE_112 * (size / 112)
-    return (TEMPLATE_112 + (8.0, 0.0)) * (size / 128)
+    return (TEMPLATE_112 + np.array([8.0, 0.0])) * (size / 128)
 
 
 def similarity(source: NDArray, target: NDArray) -> NDArray[np.float64]:
