@@ -1,0 +1,1 @@
+"""Whose faces these are, and whether they may be learned."""

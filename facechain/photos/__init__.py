@@ -1,0 +1,1 @@
+"""Photos in; crops to learn from, or a reason why not, out."""

@@ -1,0 +1,236 @@
+"""Files into upright sRGB pixels, whatever camera, scanner or messenger made them.
+
+A file is believed only when its name, its header and its contents agree; everything else is refused with a
+PhotoError that says what to do. Pictures are worked on at most `MAX_SIDE_PX` long: beyond it a face gains
+nothing, and a 100-megapixel scan would cost 300 MB.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import pillow_heif
+from PIL import Image, ImageCms, UnidentifiedImageError
+
+from facechain.errors import PhotoError
+from facechain.types import Photo
+
+MAX_SIDE_PX = 4096
+MAX_PIXELS = 160_000_000  # refused from the header, before anything is decoded
+BIG_PIXELS = 30_000_000  # pictures above are decoded one at a time, so that threads cannot add up their peaks
+
+# What a suffix promises, in Pillow's format names. Phones write MPO (several JPEGs in one file) as .jpg.
+FORMATS: dict[str, tuple[str, ...]] = {
+    ".jpg": ("JPEG", "MPO"),
+    ".jpeg": ("JPEG", "MPO"),
+    ".jfif": ("JPEG", "MPO"),
+    ".mpo": ("JPEG", "MPO"),
+    ".png": ("PNG",),
+    ".apng": ("PNG",),
+    ".webp": ("WEBP",),
+    ".heic": ("HEIF",),
+    ".heif": ("HEIF",),
+    ".hif": ("HEIF",),
+    ".avif": ("AVIF",),
+    ".tif": ("TIFF",),
+    ".tiff": ("TIFF",),
+    ".bmp": ("BMP",),
+    ".gif": ("GIF",),
+}
+_SYSTEM_FOLDERS = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
+
+# EXIF orientation → the turn that makes it upright (EXIF 2.32, tag 0x0112).
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+_one_big_at_a_time = threading.Lock()
+
+pillow_heif.register_heif_opener()
+# Pillow only warns between its own limit and twice that; MAX_PIXELS decides here.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+def find(paths: Iterable[Path | str]) -> list[Path]:
+    """Picture files among `paths` and inside folders, sorted, each once.
+
+    Hidden and system files are skipped and other files ignored; a file named by itself is kept whatever its
+    suffix. Folders are entered once even when links go round in circles.
+    Raises PhotoError when a path does not exist or nothing at all is found.
+    """
+    paths = [Path(path) for path in paths]
+    found: dict[Path, None] = {}
+    for path in paths:
+        if path.is_dir():
+            found.update(dict.fromkeys(sorted(_walk(path))))
+        elif path.exists():
+            found[path] = None
+        else:
+            raise PhotoError(f"{path} does not exist.", "Check the spelling of the path.")
+    if not found:
+        where = ", ".join(map(str, paths)) or "an empty list"
+        raise PhotoError(f"There are no pictures in {where}.", f"Name a folder with {_suffixes()} files.")
+    return list(found)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    entered: set[tuple[int, int]] = set()
+    for here, folders, files in os.walk(folder, followlinks=True):
+        seen = Path(here).stat()
+        if (seen.st_dev, seen.st_ino) in entered:
+            folders.clear()
+            continue
+        entered.add((seen.st_dev, seen.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in _SYSTEM_FOLDERS)
+        for name in files:
+            path = Path(here, name)
+            if not name.startswith(".") and path.suffix.lower() in FORMATS and path.is_file():
+                yield path
+
+
+def read(path: Path | str) -> Photo:
+    """One file as an upright RGB photo, its longer side at most `MAX_SIDE_PX`.
+
+    EXIF turns are applied, colours brought to sRGB, transparency laid over white, and the first frame of an
+    animation taken. Raises PhotoError for anything that is not one whole picture of the kind its name says.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise PhotoError(f"{path.name} is not a file.", "Choose a picture file.")
+    try:
+        with path.open("rb") as file:
+            if path.stat().st_size == 0:
+                raise PhotoError(f"{path.name} is empty (0 bytes).", "Copy it again from the camera or the original.")
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(0)
+            return Photo(id=digest, name=path.name, pixels=_pixels(file, path))
+    except PermissionError:
+        raise PhotoError(f"{path.name} may not be read.", "Change the file's permissions.") from None
+
+
+def _pixels(file: BinaryIO, path: Path) -> np.ndarray:
+    try:
+        image = Image.open(file)
+    except Image.DecompressionBombError:
+        raise _too_large(path.name) from None
+    except UnidentifiedImageError:
+        raise PhotoError(f"{path.name} is not a picture we can read.", f"Save it as one of {_suffixes()}.") from None
+    except Exception as error:  # a damaged header fails in as many ways as there are formats
+        raise _damaged(path.name, error) from None
+    with image:
+        _check_promise(image.format or "", path)
+        if image.width * image.height > MAX_PIXELS:
+            raise _too_large(path.name, image.size)
+        try:
+            with _one_big_at_a_time if image.width * image.height > BIG_PIXELS else nullcontext():
+                return _decode(image)
+        except MemoryError:
+            raise PhotoError(f"{path.name} does not fit into memory.", "Make it smaller and try again.") from None
+        except Exception as error:  # as above, for the body
+            raise _damaged(path.name, error) from None
+
+
+def _check_promise(held: str, path: Path) -> None:
+    readable = {name for names in FORMATS.values() for name in names}
+    if held not in readable:
+        raise PhotoError(f"{path.name} is a {held} file.", f"Save it as one of {_suffixes()}.")
+    promised = FORMATS.get(path.suffix.lower())
+    if promised and held not in promised:
+        right = next(suffix for suffix, names in FORMATS.items() if held in names)
+        raise PhotoError(
+            f"{path.name} is named like {promised[0]} but holds {held}.",
+            f"If you trust it, rename it to {path.stem}{right}.",
+        )
+
+
+def _decode(image: Image.Image) -> np.ndarray:
+    shrink = min(1.0, MAX_SIDE_PX / max(image.size))
+    if shrink < 1 and image.format in ("JPEG", "MPO"):
+        # libjpeg decodes at 1/2, 1/4 or 1/8 directly, never below the size asked for.
+        image.draft(None, (int(image.width * shrink), int(image.height * shrink)))
+    image.load()
+    orientation, profile = _orientation(image), image.info.get("icc_profile")  # loading a TIFF turns it already
+    picture = _eight_bit(image)
+    picture = _over_white(picture)
+    if max(picture.size) > MAX_SIDE_PX:
+        picture.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    picture = _to_srgb(picture, profile)
+    if orientation in _UPRIGHT:
+        picture = picture.transpose(_UPRIGHT[orientation])
+    return np.array(picture)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(0x0112, 1))
+    except Exception:  # broken EXIF does not spoil the picture
+        return 1
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """16-bit, 32-bit and floating-point grey brought to 8 bits; everything else as it is."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        values = np.nan_to_num(np.asarray(image, dtype=np.float64))
+        # The file does not say its range: take the smallest usual one that holds the brightest pixel.
+        top = next((top for top in (1.0, 255.0, 65535.0) if values.max() <= top), 4294967295.0)
+        if image.mode == "I" and top == 1.0:
+            top = 255.0
+        return Image.fromarray((np.clip(values / top, 0, 1) * 255).astype(np.uint8))
+    return image
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    """Transparency composited over white, rare modes converted. Modes out: L, RGB and CMYK."""
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image if image.mode in ("L", "RGB", "CMYK") else image.convert("RGB")
+
+
+def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """Colours as sRGB; a profile that is broken or for another kind of picture is ignored."""
+    if profile:
+        try:
+            source = ImageCms.ImageCmsProfile(BytesIO(profile))
+            if not ImageCms.getProfileDescription(source).startswith("sRGB"):
+                converted = ImageCms.profileToProfile(image, source, _SRGB, outputMode="RGB")
+                return converted if converted is not None else image.convert("RGB")
+        except (ImageCms.PyCMSError, OSError, ValueError):
+            pass
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _suffixes() -> str:
+    return "JPEG, PNG, WebP, HEIC, AVIF, TIFF, BMP or GIF"
+
+
+def _too_large(name: str, size: tuple[int, int] | None = None) -> PhotoError:
+    how = f" ({size[0]} × {size[1]} pixels)" if size else ""
+    return PhotoError(
+        f"{name} is too large to open safely{how}.", f"Make it smaller than {MAX_PIXELS // 10**6} megapixels."
+    )
+
+
+def _damaged(name: str, error: Exception) -> PhotoError:
+    return PhotoError(
+        f"{name} is damaged or cut short ({error or type(error).__name__}).",
+        "Copy it again from the camera or the original.",
+    )
