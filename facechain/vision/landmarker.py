@@ -72,6 +72,7 @@ class _Models(NamedTuple):
     expressions: LiteModel
     head: NDArray[np.float64]  # (468, 3) an average head; x right, y down, z away, in centimetres
     weights: NDArray[np.float64]  # (468,) how far each landmark tells the pose, not the expression
+    triangles: NDArray[np.int32]  # (898, 3) the head's surface, eyes and mouth closed
 
 
 class Landmarker:
@@ -82,12 +83,20 @@ class Landmarker:
         self._models: _Models | None = None
         self._lock = threading.Lock()
 
+    def triangles(self) -> NDArray[np.int32]:
+        """(898, 3) indices of the first 468 points: the surface they span, eyes and mouth closed."""
+        with self._lock:
+            return self._ready().triangles
+
+    def _ready(self) -> _Models:
+        if self._models is None:
+            self._models = _load(present(self._task))
+        return self._models
+
     def mesh(self, pixels: Pixels, face: Face) -> Mesh | None:
         """Dense landmarks of one detected face; None when the model is surer of no face than of one."""
         with self._lock:
-            if self._models is None:
-                self._models = _load(present(self._task))
-            models = self._models
+            models = self._ready()
             square = _around_box(face)
             for _ in range(_LOOKS):
                 points, score = _look(models.landmarks, pixels, square)
@@ -149,15 +158,15 @@ def _load(task: Path) -> _Models:
     with zipfile.ZipFile(task) as archive:
         landmarks = LiteModel(archive.read("face_landmarks_detector.tflite"))
         expressions = LiteModel(archive.read("face_blendshapes.tflite"))
-        head, weights = _read_geometry(archive.read("geometry_pipeline_metadata_landmarks.binarypb"))
-    return _Models(landmarks, expressions, head, weights)
+        geometry = _read_geometry(archive.read("geometry_pipeline_metadata_landmarks.binarypb"))
+    return _Models(landmarks, expressions, *geometry)
 
 
-def _read_geometry(message: bytes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The average head and the weight of each landmark.
+def _read_geometry(message: bytes) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int32]]:
+    """The average head, the weight of each landmark, and the triangles of the head's surface.
 
     MediaPipe's message: field 1 is the head's mesh (its field 3: x, y, z, u, v a vertex, y up, z towards the
-    viewer), field 2 repeats a landmark's number (1) and weight (2).
+    viewer; its field 4: vertex numbers, three a triangle), field 2 repeats a landmark's number (1) and weight (2).
     """
     fields = list(_protobuf(message))
     mesh = next(value for number, value in fields if number == 1)
@@ -168,7 +177,8 @@ def _read_geometry(message: bytes) -> tuple[NDArray[np.float64], NDArray[np.floa
         if number == 2:
             entry = dict(_protobuf(value))
             weights[entry.get(1, 0)] = struct.unpack("<f", entry[2])[0]
-    return head, weights
+    triangles = np.array([value for number, value in _protobuf(mesh) if number == 4], np.int32).reshape(-1, 3)
+    return head, weights, triangles
 
 
 def _protobuf(message: bytes) -> Iterator[tuple[int, int | bytes]]:
