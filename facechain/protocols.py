@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from facechain.types import Canvas, Embedding, Face, Mask, Mesh, Parts, Person, Pixels, Shot, Style
 
 
@@ -41,6 +44,10 @@ class FaceReader(Protocol):
 
 
 class Landmarker(Protocol):
+    def triangles(self) -> NDArray[np.int32]:
+        """(M, 3) indices of a mesh's points: the face's surface, eyes and mouth closed."""
+        ...
+
     def mesh(self, pixels: Pixels, face: Face) -> Mesh | None:
         """Dense landmarks of one detected face; None when the model sees no face there."""
         ...

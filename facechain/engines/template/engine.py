@@ -85,7 +85,8 @@ class TemplateEngine:
         rng = np.random.default_rng(shot.seed)
         source = choose(identity.data, mesh, rng)
         settings = _settings(shot, rng)
-        return fuse(onto.pixels, mesh, self._parser.parts(onto.pixels, face), source, settings)
+        parts = self._parser.parts(onto.pixels, face)
+        return fuse(onto.pixels, mesh, parts, source, self._landmarker.triangles(), settings)
 
 
 def _settings(shot: Shot, rng: np.random.Generator) -> Settings:

@@ -30,8 +30,13 @@ def region(mesh: NDArray, height: int, width: int) -> tuple[slice, slice]:
     return slice(top, bottom), slice(left, right)
 
 
-def fuse(picture: Pixels, target: Mesh, parts: Parts, source: Source, settings: Settings) -> Pixels:
-    """`picture` with the face at `target` replaced; pixels outside `region` are bit-identical."""
+def fuse(
+    picture: Pixels, target: Mesh, parts: Parts, source: Source, faces: NDArray[np.int32], settings: Settings
+) -> Pixels:
+    """`picture` with the face at `target` replaced; pixels outside `region` are bit-identical.
+
+    `faces` (M, 3) are the triangles both meshes span.
+    """
     rows, cols = region(target.points_px, *picture.shape[:2])
     template = picture[rows, cols]
     size = template.shape[:2]
@@ -40,7 +45,6 @@ def fuse(picture: Pixels, target: Mesh, parts: Parts, source: Source, settings: 
     placed = shape.posed(there, here, settings.shape * min(1.0, settings.strength))
     face_px = float(np.linalg.norm(here[454, :2] - here[234, :2]) + np.linalg.norm(here[10, :2] - here[152, :2])) / 2
 
-    faces = shape.triangles(here)
     surface = slice(0, shape.SURFACE)
     seen = np.minimum(shape.toward_camera(there, faces), shape.toward_camera(placed, faces))
     inside, (from_source, from_template, visible) = warp.triangle_map(
@@ -67,7 +71,13 @@ def fuse(picture: Pixels, target: Mesh, parts: Parts, source: Source, settings: 
     skin = (mask > 0.6) * (1 - _grown_features(size, placed, face_px))
 
     lit = light.relit(
-        light.to_linear(person), light.to_linear(moved), skin.astype(np.float32), features, face_px, settings.light
+        light.to_linear(person),
+        light.to_linear(moved),
+        skin=skin.astype(np.float32),
+        lips=_lips(size, placed, face_px),
+        features=features,
+        face_px=face_px,
+        local=settings.light,
     )
     lit = np.where(inside[..., None], light.match_grain(light.to_srgb(lit), moved, skin, settings.seed), moved)
     levels = max(2, round(np.log2(max(face_px, 32) / 14)))
@@ -106,6 +116,11 @@ def _features(size: tuple[int, int], placed: NDArray, face_px: float) -> Mask:
     rings = (shape.RIGHT_EYE, shape.LEFT_EYE, shape.INNER_LIPS)
     masks = [blend.polygon(size, placed, ring, soft_px=0.006 * face_px) for ring in rings]
     return np.max(masks, axis=0)
+
+
+def _lips(size: tuple[int, int], placed: NDArray, face_px: float) -> Mask:
+    outer = blend.polygon(size, placed, shape.LIPS, soft_px=0.008 * face_px)
+    return outer * (1 - blend.polygon(size, placed, shape.INNER_LIPS, soft_px=0.006 * face_px))
 
 
 def _grown_features(size: tuple[int, int], placed: NDArray, face_px: float) -> Mask:

@@ -34,29 +34,53 @@ def _low_pass(picture: Linear, skin: Mask, sigma_px: float) -> Linear:
     factor = max(1, int(sigma_px / 4))
     size = (max(1, picture.shape[1] // factor), max(1, picture.shape[0] // factor))
     small = cv2.resize(picture * skin[..., None], size, interpolation=cv2.INTER_AREA)
+    small = small.reshape(size[1], size[0], -1)  # OpenCV drops a last axis of one
     weight = cv2.resize(skin, size, interpolation=cv2.INTER_AREA)
     overall = small.sum((0, 1)) / max(float(weight.sum()), 1e-6)
-    blurred = cv2.GaussianBlur(small, (0, 0), sigma_px / factor, borderType=cv2.BORDER_CONSTANT)
+    blurred = cv2.GaussianBlur(small, (0, 0), sigma_px / factor, borderType=cv2.BORDER_CONSTANT).reshape(small.shape)
     norm = cv2.GaussianBlur(weight, (0, 0), sigma_px / factor, borderType=cv2.BORDER_CONSTANT)[..., None]
     trust = 0.02
     mixed = (blurred + trust * overall) / (norm + trust)
-    return cv2.resize(mixed, (picture.shape[1], picture.shape[0]), interpolation=cv2.INTER_LINEAR)
+    full = cv2.resize(mixed, (picture.shape[1], picture.shape[0]), interpolation=cv2.INTER_LINEAR)
+    return full.reshape(picture.shape)
 
 
-def relit(person: Linear, template: Linear, skin: Mask, features: Mask, face_px: float, local: float = 0.75) -> Linear:
+def relit(
+    person: Linear,
+    template: Linear,
+    *,
+    skin: Mask,
+    lips: Mask,
+    features: Mask,
+    face_px: float,
+    local: float,
+) -> Linear:
     """The person's face under the template's light.
 
-    `skin` is where both show bare skin; `features` the eyes and the inside of the mouth, which have no skin tone
-    and follow the light's strength only. `local` 0 matches the whole face's tone, 1 its shading at every place.
+    `skin` is where both show bare skin; `lips` have a tone of their own; `features` are the eyes and the inside of
+    the mouth, which have no skin tone and follow the light's strength only. `local` 0 matches the whole face's
+    tone, 1 its shading at every place. Colour is matched over a wider area than brightness, or it would mottle.
     """
-    broad = _low_pass(template, skin, 2.0 * face_px) / np.maximum(_low_pass(person, skin, 2.0 * face_px), 1e-3)
-    near = _low_pass(template, skin, 0.16 * face_px) / np.maximum(_low_pass(person, skin, 0.16 * face_px), 1e-3)
-    ratio = np.exp((1 - local) * np.log(np.maximum(broad, 1e-3)) + local * np.log(np.maximum(near, 1e-3)))
-    ratio = np.clip(ratio, 0.2, 5.0)
+    tone = _ratio(person, template, skin, 0.4 * face_px)
+    shade = _ratio(_grey(person), _grey(template), skin, 0.16 * face_px)
+    whole = _ratio(_grey(person), _grey(template), skin, 0.4 * face_px)
+    ratio = np.clip(tone * (shade / whole) ** local, 0.2, 5.0)
+    if lips.sum() > 1:
+        theirs = _low_pass(template, lips, face_px) / np.maximum(_low_pass(person, lips, face_px), 1e-3)
+        colour = theirs / _grey(theirs) * _grey(ratio)  # the template's lip colour, the skin's brightness
+        ratio = ratio + 0.7 * lips[..., None] * (np.clip(colour, 0.2, 5.0) - ratio)
     # Whites of eyes and teeth know no skin tone: take the grey part of the ratio, weakened when it brightens.
-    grey = ratio.mean(2, keepdims=True)
+    grey = _grey(ratio)
     grey = np.where(grey > 1, grey**0.35, grey**0.8)
     return person * (ratio + features[..., None] * (grey - ratio))
+
+
+def _grey(picture: NDArray) -> NDArray[np.float32]:
+    return picture.mean(2, keepdims=True)
+
+
+def _ratio(person: NDArray, template: NDArray, skin: Mask, sigma_px: float) -> NDArray[np.float32]:
+    return _low_pass(template, skin, sigma_px) / np.maximum(_low_pass(person, skin, sigma_px), 1e-3)
 
 
 def match_grain(person: NDArray, template: NDArray, skin: Mask, seed: int) -> NDArray[np.float32]:

@@ -6,11 +6,8 @@ motion and two people in one pose differ by proportions and expression only.
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import Delaunay
 
 Points3 = NDArray[np.float32]  # (478, 3)
 
@@ -57,39 +54,14 @@ def posed(source: Points3, target: Points3, shape: float) -> Points3:
     return (target + shape * (mine - target)).astype(np.float32)
 
 
-@functools.lru_cache(maxsize=8)
-def _triangles(key: bytes) -> NDArray[np.int32]:
-    flat = np.frombuffer(key, np.float32).reshape(-1, 2)
-    return Delaunay(flat).simplices.astype(np.int32)
-
-
-def triangles(mesh: Points3) -> NDArray[np.int32]:
-    """(M, 3) indices over the 468 surface points, from the mesh turned to face the camera."""
-    surface = mesh[:SURFACE]
-    frontal = facing(surface)
-    return _triangles(np.ascontiguousarray(frontal[:, :2], np.float32).tobytes())
-
-
-def facing(surface: NDArray) -> NDArray:
-    """The (468, 3) surface turned to look straight at the camera, unit scale."""
-    across = surface[454] - surface[234]
-    up = surface[10] - surface[152]
-    x = across / np.linalg.norm(across)
-    z = np.cross(x, up)
-    z /= np.linalg.norm(z)
-    y = np.cross(z, x)
-    rotation = np.stack([x, -y, z])
-    return (surface - surface.mean(0)) @ rotation.T / np.linalg.norm(across)
-
-
 def toward_camera(mesh: Points3, faces: NDArray[np.int32]) -> NDArray[np.float32]:
     """How far each vertex of the surface faces the camera: 1 straight on, 0 edge-on or behind, (468,).
 
-    `faces` wind the same way in the frontal view, so a normal that flips has turned away.
+    `faces` wind so that their normals point out of the head, that is to smaller depth when looking at the camera.
     """
     a, b, c = (mesh[faces[:, i]].astype(np.float64) for i in range(3))
     normals = np.cross(b - a, c - a)
     vertex = np.zeros((SURFACE, 3))
     for i in range(3):
         np.add.at(vertex, faces[:, i], normals)
-    return np.clip(vertex[:, 2] / np.maximum(np.linalg.norm(vertex, axis=1), 1e-9), 0, 1).astype(np.float32)
+    return np.clip(-vertex[:, 2] / np.maximum(np.linalg.norm(vertex, axis=1), 1e-9), 0, 1).astype(np.float32)

@@ -41,7 +41,8 @@ def triangle_map(
     v = (ap[:, 0] * ac[:, 1] - ap[:, 1] * ac[:, 0]) / area
     w = (ab[:, 0] * ap[:, 1] - ab[:, 1] * ap[:, 0]) / area
     weights = np.stack([1 - v - w, v, w], 1)
-    weights = np.clip(weights, -0.5, 1.5)  # rounding may put a pixel a hair outside its triangle
+    weights = np.clip(weights, 0, 1)  # rounding may put a pixel a hair outside its triangle
+    weights /= weights.sum(1, keepdims=True)
     filled = []
     for values in reads:
         out = np.zeros((height, width, values.shape[1]), np.float32)
@@ -109,7 +110,7 @@ def _edge_ramp(length: int, step: float) -> NDArray[np.float32]:
 
 
 def read(pixels: NDArray, where: Map, shrink: float = 1.0) -> NDArray[np.float32]:
-    """Sample `pixels` at `where`; `shrink` > 1 is how many source pixels fall on one, blurred first against aliasing."""
+    """Sample `pixels` at `where`; `shrink` source pixels fall on one, so blur first if > 1."""
     source = pixels.astype(np.float32)
     if shrink > 1.2:
         source = cv2.GaussianBlur(source, (0, 0), 0.45 * np.sqrt(shrink**2 - 1))
