@@ -1,0 +1,281 @@
+"""Models on this machine: which are here, whether they are the promised bytes, and how to get the rest."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from facechain.errors import HashMismatch, PackError, PackMissing
+from facechain.packs.disk import disk_errors, locked, place, sha256_of
+from facechain.packs.errors import SourceFailed, WrongBytes
+from facechain.packs.licences import Combination, combination
+from facechain.packs.manifest import Pack, PackFile, Source, read_packs
+from facechain.packs.sources import Errand, obtain
+from facechain.protocols import Tick, silent
+
+RECORD = "fetched.json"  # in each pack's folder: what was fetched, from where, with which hash
+
+
+class Verified(StrEnum):
+    YES = "yes"  # the bytes the manifest promises
+    UNVERIFIED = "unverified"  # the manifest promises none; the bytes first seen here
+    NO = "no"  # absent, changed, or never checked here
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """One line of a table of packs."""
+
+    id: str
+    role: str
+    family: str
+    title: str
+    bytes: int  # as the manifest says, or as found; 0: not known yet
+    present: bool  # every file is there
+    verified: Verified
+    licence: str
+    commercial: str  # "yes", "no" or "ask"
+    opt_in: bool
+    source: str  # where it came from; empty when not fetched
+    folder: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fetched:
+    """What is remembered of one file, so that it need not be hashed on every use."""
+
+    sha256: str
+    bytes: int
+    mtime_ns: int
+    source: str
+
+
+class Packs:
+    """Packs by id, kept as `folder`/<pack id>/<file>. `offline` (or FACECHAIN_OFFLINE=1) never opens a socket."""
+
+    def __init__(self, manifests: Mapping[str, Pack], folder: Path, offline: bool = False) -> None:
+        self.manifests = manifests
+        self.folder = folder.absolute()
+        self.offline = offline or os.environ.get("FACECHAIN_OFFLINE", "0") not in ("", "0")
+        self._archives = self.folder / ".archives"
+        self._locks = self.folder / ".locks"
+        self._hashed: dict[Path, _Fetched] = {}  # checked in this process but not recorded, e.g. copied in by hand
+
+    @classmethod
+    def load(cls, configs: Path, folder: Path | None = None, offline: bool = False) -> Packs:
+        """Manifests of `configs`; models in `folder`, by default $FACECHAIN_MODELS or ./models."""
+        return cls(read_packs(configs), folder or Path(os.environ.get("FACECHAIN_MODELS") or "models"), offline)
+
+    def path(self, pack_id: str, file: str) -> Path:
+        """A verified file, ready to open. Raises PackMissing or HashMismatch naming what to do."""
+        pack = self.pack(pack_id)
+        listed = pack.file(file)
+        if listed is None:
+            raise PackError(f"The pack {pack_id} has no file {file}.", f"It has {_names(pack)}.")
+        if not self._target(pack, listed).is_file():
+            raise PackMissing(f"{pack.title} is not on this machine ({pack_id}/{file}).", _fetch_it(pack))
+        if not self._known(pack, listed):
+            self._hash(pack, listed, silent)
+        return self._target(pack, listed)
+
+    def list(self) -> tuple[Status, ...]:
+        return tuple(self.status(id) for id in self.manifests)
+
+    def status(self, pack_id: str) -> Status:
+        """Quick: trusts what was recorded as long as size and time of the files are the same."""
+        pack = self.pack(pack_id)
+        return self._status(pack, [self._known(pack, file) for file in pack.files])
+
+    def verify(self, pack_id: str, tick: Tick = silent) -> Status:
+        """Hashes every file anew, and remembers it if the folder can be written. Raises HashMismatch or PackMissing."""
+        pack = self.pack(pack_id)
+        for file in pack.files:
+            if not self._target(pack, file).is_file():
+                raise PackMissing(f"{pack_id}/{file.path} is not on this machine.", _fetch_it(pack))
+        found = [self._hash(pack, file, tick) for file in pack.files]
+        with contextlib.suppress(OSError), locked(self._locks / f"{pack_id}.lock", pack_id, tick):
+            for file, fetched in zip(pack.files, found, strict=True):
+                self._remember(pack, file, fetched)
+        return self._status(pack, found)
+
+    def fetch(self, pack_id: str, tick: Tick = silent) -> Status:
+        """Gets whatever is missing or wrong, from the first source that has the right bytes.
+
+        Raises HashMismatch when only wrong bytes were offered, PackMissing offline, PackError when no source helped,
+        StoreError when the disk refuses, Cancelled from `tick`; a later call goes on where a download stopped.
+        """
+        pack = self.pack(pack_id)
+        if all(self._known(pack, file) for file in pack.files):
+            return self.status(pack_id)
+        with disk_errors(self.folder), locked(self._locks / f"{pack_id}.lock", pack_id, tick):
+            for file in pack.files:
+                if not self._known(pack, file):  # the process we waited for may have done it
+                    self._fetch(pack, file, tick)
+        return self.status(pack_id)
+
+    def revision(self, pack_id: str) -> str:
+        """12 hex digits that name the pack's bytes, for recipes. Raises PackMissing if they are not known yet."""
+        pack = self.pack(pack_id)
+        digest = hashlib.sha256()
+        for file in sorted(pack.files, key=lambda file: file.path):
+            sha256 = self._promised(pack, file)
+            if not sha256:
+                raise PackMissing(f"The bytes of {pack_id}/{file.path} are not known yet.", _fetch_it(pack))
+            digest.update(f"{file.path} {sha256}\n".encode())
+        return digest.hexdigest()[:12]
+
+    def licences(self, pack_ids: Iterable[str]) -> Combination:
+        """What these packs together allow."""
+        return combination(self.pack(id) for id in pack_ids)
+
+    def drop_archives(self) -> None:
+        """Deletes whole archives kept for packs that share them; fetched files stay."""
+        shutil.rmtree(self._archives, ignore_errors=True)
+
+    def pack(self, pack_id: str) -> Pack:
+        if pack_id not in self.manifests:
+            raise PackError(f"There is no pack {pack_id!r}.", f"Known packs: {', '.join(self.manifests)}.")
+        return self.manifests[pack_id]
+
+    # ── one file ─────────────────────────────────────────────────────────────────────────────────
+
+    def _target(self, pack: Pack, file: PackFile) -> Path:
+        return self.folder / pack.id / file.path
+
+    def _promised(self, pack: Pack, file: PackFile) -> str:
+        """The hash the file must have: the manifest's, else that of the first download; empty if neither is known."""
+        if file.sha256:
+            return file.sha256
+        recorded = self._record(pack).get(file.path)
+        return recorded.sha256 if recorded else ""
+
+    def _known(self, pack: Pack, file: PackFile) -> _Fetched | None:
+        """What was remembered of the file, if it is still that file and still the promised one."""
+        target = self._target(pack, file)
+        for known in (self._record(pack).get(file.path), self._hashed.get(target)):
+            if known and target.is_file() and file.sha256 in ("", known.sha256):
+                found = target.stat()
+                if (found.st_size, found.st_mtime_ns) == (known.bytes, known.mtime_ns):
+                    return known
+        return None
+
+    def _hash(self, pack: Pack, file: PackFile, tick: Tick) -> _Fetched:
+        target, promised = self._target(pack, file), self._promised(pack, file)
+        sha256 = sha256_of(target, f"{pack.id}: checking", tick)
+        if promised and sha256 != promised:
+            raise HashMismatch(
+                f"{pack.id}/{file.path} has sha256 {sha256}, expected {promised}.",
+                f"Delete {target.parent} and fetch it again: facechain packs fetch {pack.id}",
+            )
+        recorded = self._record(pack).get(file.path)
+        self._hashed[target] = _describe(target, sha256, recorded.source if recorded else "found in place")
+        return self._hashed[target]
+
+    def _fetch(self, pack: Pack, file: PackFile, tick: Tick) -> None:
+        target, promised = self._target(pack, file), self._promised(pack, file)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_file() and (sha256 := sha256_of(target, f"{pack.id}: checking", tick)) == (promised or sha256):
+            return self._remember(pack, file, _describe(target, sha256, "found in place"))
+        failures: list[SourceFailed] = []
+        for source in pack.sources:
+            if file.path not in source.members:
+                continue
+            key = hashlib.sha256(f"{source}".encode()).hexdigest()[:8]  # never go on with another source's beginning
+            part = target.with_name(f"{target.name}.{key}.part")
+            try:
+                sha256 = self._bring(pack, file, source, part, tick)
+            except SourceFailed as failed:
+                failures.append(failed)
+                continue
+            place(part, target)
+            for left in target.parent.glob(f"{glob.escape(target.name)}.*.part"):
+                left.unlink()
+            return self._remember(pack, file, _describe(target, sha256, source.label))
+        raise self._gave_up(pack, file, failures)
+
+    def _bring(self, pack: Pack, file: PackFile, source: Source, part: Path, tick: Tick) -> str:
+        """The whole file as `part`, checked; returns its hash."""
+        errand = Errand(
+            archives=self._archives,
+            locks=self._locks,
+            offline=self.offline,
+            stage=f"{pack.id}: {source.label}",
+            tick=tick,
+        )
+        resumed, promised = part.is_file(), self._promised(pack, file)
+        obtain(source, file, part, errand)
+        sha256 = sha256_of(part, f"{pack.id}: checking", tick)
+        if promised and sha256 != promised:
+            part.unlink()
+            if resumed:  # perhaps only the old beginning was bad
+                return self._bring(pack, file, source, part, tick)
+            raise WrongBytes(f"{file.path} from {source.label}", promised, sha256)
+        return sha256
+
+    def _gave_up(self, pack: Pack, file: PackFile, failures: Sequence[SourceFailed]) -> PackError:
+        what = f"{pack.id}/{file.path} could not be fetched: {'; '.join(map(str, failures))}."
+        if any(isinstance(failed, WrongBytes) for failed in failures):
+            return HashMismatch(what, "Nothing was kept. Check the mirror in use, or the manifest.")
+        if self.offline:
+            return PackMissing(what, f"Go online once: {_fetch_it(pack)}")
+        return PackError(what, "Check the network and try again; a download goes on where it stopped.")
+
+    # ── what is remembered ───────────────────────────────────────────────────────────────────────
+
+    def _record(self, pack: Pack) -> dict[str, _Fetched]:
+        path = self.folder / pack.id / RECORD
+        if not path.is_file():
+            return {}
+        try:
+            return {name: _Fetched(**values) for name, values in json.loads(path.read_text("utf-8")).items()}
+        except (ValueError, TypeError, AttributeError) as error:
+            raise PackError(f"{path} is damaged: {error}.", "Delete it; known hashes are checked anew.") from error
+
+    def _remember(self, pack: Pack, file: PackFile, fetched: _Fetched) -> None:
+        record = {**self._record(pack), file.path: fetched}
+        path = self.folder / pack.id / RECORD
+        part = path.with_name(f"{RECORD}.part")
+        part.write_text(json.dumps({name: asdict(one) for name, one in sorted(record.items())}, indent=1), "utf-8")
+        place(part, path)
+
+    def _status(self, pack: Pack, known: Sequence[_Fetched | None]) -> Status:
+        here = [one for one in known if one]
+        if len(here) < len(pack.files):
+            verified = Verified.NO
+        else:
+            verified = Verified.UNVERIFIED if any(file.unverified for file in pack.files) else Verified.YES
+        return Status(
+            id=pack.id,
+            role=pack.role,
+            family=pack.family,
+            title=pack.title,
+            bytes=max(pack.bytes, sum(one.bytes for one in here)),
+            present=all(self._target(pack, file).is_file() for file in pack.files),
+            verified=verified,
+            licence=pack.licence.name,
+            commercial=pack.licence.commercial,
+            opt_in=pack.opt_in,
+            source=", ".join(dict.fromkeys(one.source for one in here)),
+            folder=self.folder / pack.id,
+        )
+
+
+def _describe(path: Path, sha256: str, source: str) -> _Fetched:
+    found = path.stat()
+    return _Fetched(sha256=sha256, bytes=found.st_size, mtime_ns=found.st_mtime_ns, source=source)
+
+
+def _names(pack: Pack) -> str:
+    return ", ".join(file.path for file in pack.files)
+
+
+def _fetch_it(pack: Pack) -> str:
+    return f"Run: facechain packs fetch {pack.id}"

@@ -1,0 +1,206 @@
+"""How each kind of source gives its bytes: hub, pip, npm, folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import urllib.parse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from facechain.packs.archives import extract
+from facechain.packs.disk import CHUNK_BYTES, POLL_SECONDS, locked, place, sha256_of
+from facechain.packs.errors import SourceFailed, WrongBytes
+from facechain.packs.http import download
+from facechain.packs.manifest import HubSource, LocalSource, NpmSource, PackFile, PypiSource, Source
+from facechain.protocols import Tick
+
+HUB = "https://huggingface.co"  # unless HF_ENDPOINT says otherwise
+NPM = "https://registry.npmjs.org"  # unless NPM_CONFIG_REGISTRY says otherwise; used when there is no npm
+_PIP_MISMATCH = re.compile(r"Expected sha256 ([0-9a-f]{64}).*?Got\s+([0-9a-f]{64})", re.DOTALL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Errand:
+    """Circumstances of one download."""
+
+    archives: Path  # folder where whole archives are kept, named by their hash
+    locks: Path
+    offline: bool
+    stage: str
+    tick: Tick
+
+    def need_network(self) -> None:
+        if self.offline:
+            raise SourceFailed("not asked, because we are offline")
+
+
+def obtain(source: Source, file: PackFile, into: Path, errand: Errand) -> None:
+    """Writes the source's bytes of `file` to `into`, unchecked. Raises SourceFailed."""
+    if isinstance(source, HubSource):
+        _from_hub(source, file, into, errand)
+    elif isinstance(source, LocalSource):
+        _from_folder(source, file, into, errand)
+    else:
+        extract(_archive(source, errand), source.members[file.path], into, errand.stage, errand.tick)
+
+
+def _from_hub(source: HubSource, file: PackFile, into: Path, errand: Errand) -> None:
+    errand.need_network()
+    endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or HUB
+    member = urllib.parse.quote(source.members[file.path])
+    download(
+        f"{endpoint}/{source.repo}/resolve/{source.revision}/{member}",
+        into,
+        expected_bytes=file.bytes,
+        stage=errand.stage,
+        tick=errand.tick,
+        token=os.environ.get("HF_TOKEN", ""),
+    )
+
+
+def _from_folder(source: LocalSource, file: PackFile, into: Path, errand: Errand) -> None:
+    there = Path(os.path.expandvars(source.folder)).expanduser() / source.members[file.path]
+    if not there.is_file():
+        raise SourceFailed(f"{there} is not there")
+    total, done = there.stat().st_size, 0
+    with there.open("rb") as read, into.open("wb") as write:
+        while chunk := read.read(CHUNK_BYTES):
+            write.write(chunk)
+            done += len(chunk)
+            errand.tick(errand.stage, done, total)
+
+
+def _archive(source: PypiSource | NpmSource, errand: Errand) -> Path:
+    """The whole archive, verified; packs that share it share one download."""
+    kept = errand.archives / source.sha256
+    with locked(errand.locks / f"{source.sha256[:16]}.lock", errand.stage, errand.tick):
+        if kept.is_file():
+            if sha256_of(kept, errand.stage, errand.tick) == source.sha256:
+                return kept
+            kept.unlink()
+        errand.need_network()
+        errand.archives.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=errand.archives, prefix="tmp-", ignore_cleanup_errors=True) as made:
+            room = Path(made)
+            got = _pip(source, room, errand) if isinstance(source, PypiSource) else _npm(source, room, errand)
+            digest = sha256_of(got, errand.stage, errand.tick)
+            if digest != source.sha256:
+                got.unlink()
+                raise WrongBytes(f"the archive of {source.label}", source.sha256, digest)
+            place(got, kept)
+    return kept
+
+
+def _pip(source: PypiSource, room: Path, errand: Errand) -> Path:
+    """Through the user's own pip, so that their mirrors, proxies, certificates and folders of wheels work.
+
+    pip checks the archive's hash before it reads anything in it: asking an sdist for its name runs its set-up code.
+    """
+    wanted, into, scratch = room / "requirements.txt", room / "got", room / "scratch"
+    into.mkdir()
+    scratch.mkdir()
+    wanted.write_text(f"{source.name}=={source.version} --hash=sha256:{source.sha256}\n")
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--ignore-requires-python"]
+    command += ["--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
+    command += ["--dest", str(into), "-r", str(wanted)]
+    if source.archive == "sdist":
+        command.append(f"--no-binary={source.name}")
+    else:
+        command.append("--only-binary=:all:")
+    if source.tag:
+        python, abi, platform = source.tag.split("-")
+        command += ["--implementation", python[:2], "--python-version", python[2:], "--abi", abi]
+        command += ["--platform", platform]
+    # pip loads into its temporary folder first; giving it ours lets us watch, and leaves nothing elsewhere.
+    said = _run(command, dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch)), source, room, errand)
+    if mismatch := _PIP_MISMATCH.search(said):
+        raise WrongBytes(f"the archive of {source.label}", *mismatch.groups())
+    if "No module named pip" in said:
+        raise SourceFailed(f"{sys.executable} has no pip; run: python -m ensurepip")
+    return _only_file(into, said)
+
+
+def _npm(source: NpmSource, room: Path, errand: Errand) -> Path:
+    """Through the user's own npm; without one, the same archive straight from the registry."""
+    into = room / "got"
+    into.mkdir()
+    if npm := shutil.which("npm"):
+        command = [npm, "pack", f"{source.name}@{source.version}", "--ignore-scripts", "--pack-destination", str(into)]
+        return _only_file(into, _run(command, {}, source, room, errand))
+    registry = os.environ.get("NPM_CONFIG_REGISTRY") or NPM
+    file_name = f"{source.name.rsplit('/', 1)[-1]}-{source.version}.tgz"
+    download(
+        f"{registry.rstrip('/')}/{source.name}/-/{file_name}",
+        into / file_name,
+        expected_bytes=source.bytes,
+        stage=errand.stage,
+        tick=errand.tick,
+    )
+    return into / file_name
+
+
+def _run(
+    command: Sequence[str], extra: dict[str, str], source: PypiSource | NpmSource, room: Path, errand: Errand
+) -> str:
+    """Runs it to its end while reporting the largest file growing in `room`; returns everything it said."""
+    log = room / "log.txt"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **extra},
+            cwd=room,
+            start_new_session=True,
+        )
+        try:
+            while _still(process):
+                errand.tick(errand.stage, min(_largest_bytes(room), source.bytes), source.bytes)
+        except BaseException:
+            _kill(process)
+            raise
+    return log.read_text("utf-8", "replace")
+
+
+def _still(process: subprocess.Popen[bytes]) -> bool:
+    try:
+        process.wait(POLL_SECONDS)
+    except subprocess.TimeoutExpired:
+        return True
+    return False
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Together with what it started: pip builds in children of its own."""
+    if sys.platform == "win32":
+        process.kill()
+    else:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _largest_bytes(folder: Path) -> int:
+    largest = 0
+    for root, _, names in os.walk(folder):
+        for name in names:
+            try:
+                largest = max(largest, (Path(root) / name).stat().st_size)
+            except OSError:  # moved on meanwhile
+                continue
+    return largest
+
+
+def _only_file(folder: Path, said: str) -> Path:
+    files = [path for path in folder.iterdir() if path.is_file()]
+    if len(files) != 1:
+        reason = next((line for line in reversed(said.splitlines()) if "err" in line.lower()), said.strip()[-300:])
+        raise SourceFailed(reason.strip() or "nothing came")
+    return files[0]
