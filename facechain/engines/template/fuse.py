@@ -79,7 +79,7 @@ def fuse(
         face_px=face_px,
         local=settings.light,
     )
-    lit = np.where(inside[..., None], light.match_grain(light.to_srgb(lit), moved, skin, settings.seed), moved)
+    lit = np.where(inside[..., None], light.match_grain(light.to_srgb(lit), moved, skin, settings.seed, face_px), moved)
     levels = max(2, round(np.log2(max(face_px, 32) / 14)))
     joined = blend.bands(lit, moved, mask * settings.strength, levels)
 

@@ -65,14 +65,40 @@ def relit(
     shade = _ratio(_grey(person), _grey(template), skin, 0.16 * face_px)
     whole = _ratio(_grey(person), _grey(template), skin, 0.4 * face_px)
     ratio = np.clip(tone * (shade / whole) ** local, 0.2, 5.0)
+    ratio = ratio * _even_colour(person, skin, _grey(ratio), 0.16 * face_px)
     if lips.sum() > 1:
         theirs = _low_pass(template, lips, face_px) / np.maximum(_low_pass(person, lips, face_px), 1e-3)
         colour = theirs / _grey(theirs) * _grey(ratio)  # the template's lip colour, the skin's brightness
         ratio = ratio + 0.7 * lips[..., None] * (np.clip(colour, 0.2, 5.0) - ratio)
+    ratio = ratio * _tamed(person, skin, _grey(ratio), 0.16 * face_px)
     # Whites of eyes and teeth know no skin tone: take the grey part of the ratio, weakened when it brightens.
     grey = _grey(ratio)
     grey = np.where(grey > 1, grey**0.35, grey**0.8)
     return person * (ratio + features[..., None] * (grey - ratio))
+
+
+def _tamed(person: Linear, skin: Mask, brighter: NDArray, sigma_px: float) -> NDArray[np.float32]:
+    """Factor that keeps a face from looking like metal when its tone is lifted.
+
+    A shine lies on top of the skin's own colour, so it must not grow with it; and shadows soften on lighter skin.
+    """
+    relief = _grey(person) / np.maximum(_low_pass(_grey(person), skin, sigma_px), 1e-3)
+    lift = np.maximum(brighter, 1)
+    shine = 1 + np.maximum(relief - 1, 0) / lift
+    shadow = np.minimum(np.maximum(relief, 1e-2), 1) ** (lift**-0.35)
+    return np.clip(shine * shadow / np.maximum(relief, 1e-2), 0.2, 3)
+
+
+def _even_colour(person: Linear, skin: Mask, brighter: NDArray, sigma_px: float) -> NDArray[np.float32]:
+    """Factor that draws the colour of each place towards that of the skin around it.
+
+    A camera's colour errors in deep tones would become blotches when lifted to light ones.
+    """
+    base = np.maximum(_low_pass(person, skin, sigma_px), 1e-3)
+    hue = np.maximum(person, 1e-3) / base
+    hue = hue / np.maximum(_grey(hue), 1e-3)
+    keep = 0.8 * np.maximum(brighter, 1) ** -0.6
+    return np.clip(hue ** (keep - 1), 0.5, 2)
 
 
 def _grey(picture: NDArray) -> NDArray[np.float32]:
@@ -83,23 +109,40 @@ def _ratio(person: NDArray, template: NDArray, skin: Mask, sigma_px: float) -> N
     return _low_pass(template, skin, sigma_px) / np.maximum(_low_pass(person, skin, sigma_px), 1e-3)
 
 
-def match_grain(person: NDArray, template: NDArray, skin: Mask, seed: int) -> NDArray[np.float32]:
-    """Give the face the finest texture of the picture: add its grain, or soften what is sharper than all around.
+def match_grain(person: NDArray, template: NDArray, skin: Mask, seed: int, face_px: float) -> NDArray[np.float32]:
+    """Give the face the finest texture of the picture: its grain, and no more sharpness than all around.
 
     Both are (H, W, 3) sRGB 0…255; the same seed gives the same grain.
     """
+    person = person.astype(np.float32)
+    sharp, allowed = person, 1.6 * _edges(template, skin)
+    for sigma_px in (0.5, 0.7, 1.0, 1.4, 2.0):
+        if sigma_px > 0.008 * face_px or _edges(person, skin) <= allowed:
+            break
+        person = cv2.GaussianBlur(sharp, (0, 0), sigma_px)
     have, want = _grain(person, skin), _grain(template, skin)
     if want > have * 1.05:
         noise = np.random.default_rng(seed).standard_normal(person.shape[:2]).astype(np.float32)
         noise -= cv2.GaussianBlur(noise, (0, 0), 1.0)
         noise *= np.sqrt(want**2 - have**2) / noise.std()
         return person + noise[..., None]
-    return person.astype(np.float32)
+    return person
+
+
+def _fine_band(picture: NDArray) -> NDArray[np.float32]:
+    grey = picture.astype(np.float32).mean(2)
+    return np.abs(grey - cv2.GaussianBlur(grey, (0, 0), 1.0))
 
 
 def _grain(picture: NDArray, skin: Mask) -> float:
     """Robust spread of the finest band over skin, in sRGB levels."""
-    grey = picture.astype(np.float32).mean(2)
-    band = grey - cv2.GaussianBlur(grey, (0, 0), 1.0)
-    values = np.abs(band[skin > 0.9])
+    values = _fine_band(picture)[skin > 0.9]
     return float(np.median(values) / 0.6745) if len(values) else 0.0
+
+
+def _edges(picture: NDArray, skin: Mask) -> float:
+    """How strong the sharpest edges around the eyes, nose and mouth are, in sRGB levels."""
+    ys, xs = np.nonzero(skin > 0.9)
+    if not len(ys):
+        return 0.0
+    return float(np.percentile(_fine_band(picture[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1]), 98))
