@@ -4,6 +4,10 @@
 class SourceFailed(Exception): ...
 
 
+class Unreachable(SourceFailed):
+    """Nobody answers at that address."""
+
+
 class WrongBytes(SourceFailed):
     """The bytes are not the promised ones."""
 

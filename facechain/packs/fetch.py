@@ -67,6 +67,7 @@ class Packs:
         self.offline = offline or os.environ.get("FACECHAIN_OFFLINE", "0") not in ("", "0")
         self._archives = self.folder / ".archives"
         self._locks = self.folder / ".locks"
+        self._silent_hosts: dict[str, float] = {}
         self._hashed: dict[Path, _Fetched] = {}  # checked in this process but not recorded, e.g. copied in by hand
 
     @classmethod
@@ -209,6 +210,7 @@ class Packs:
             offline=self.offline,
             stage=f"{pack.id}: {source.label}",
             tick=tick,
+            silent_hosts=self._silent_hosts,
         )
         resumed, promised = part.is_file(), self._promised(pack, file)
         obtain(source, file, part, errand)

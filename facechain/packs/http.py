@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import http.client
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from time import sleep
 
 from facechain import __version__
-from facechain.packs.errors import SourceFailed
+from facechain.packs.errors import SourceFailed, Unreachable
 from facechain.protocols import Tick
 
 TIMEOUT_SECONDS = 30
@@ -24,7 +24,8 @@ class _Dropped(Exception):
 def download(url: str, into: Path, *, expected_bytes: int, stage: str, tick: Tick, token: str = "") -> None:
     """Appends to `into` until it is whole; what is there already is not asked for again.
 
-    `expected_bytes` 0 means not known. Raises SourceFailed when the server says no or keeps hanging up.
+    `expected_bytes` 0 means not known. Raises Unreachable at once when nobody answers, SourceFailed when the
+    server says no or keeps hanging up.
     """
     tries = 0
     while True:
@@ -37,7 +38,7 @@ def download(url: str, into: Path, *, expected_bytes: int, stage: str, tick: Tic
                 raise SourceFailed(f"{url}: {dropped}") from dropped
             for _ in range(5 * 2 ** (tries - 1)):
                 tick(stage, _size(into), expected_bytes)  # so that a pause can be cancelled
-                time.sleep(0.1)
+                sleep(0.1)
 
 
 def _go_on(url: str, into: Path, expected_bytes: int, stage: str, tick: Tick, token: str) -> None:
@@ -79,8 +80,10 @@ def _open(url: str, have: int, token: str, into: Path) -> http.client.HTTPRespon
         if error.code in (401, 403):
             raise SourceFailed(f"{url} is refused ({error.code}); accept its terms and set HF_TOKEN") from error
         raise SourceFailed(f"{url} answered {error.code}") from error
+    except urllib.error.URLError as error:
+        raise Unreachable(f"{request.host} cannot be reached: {error.reason}") from error
     except (OSError, http.client.HTTPException) as error:
-        raise _Dropped(str(error)) from error
+        raise _Dropped(str(error) or type(error).__name__) from error
     except ValueError as error:
         raise SourceFailed(f"{url} is not an address") from error
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.parse
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +17,13 @@ from pathlib import Path
 
 from facechain.packs.archives import extract
 from facechain.packs.disk import CHUNK_BYTES, POLL_SECONDS, locked, place, sha256_of
-from facechain.packs.errors import SourceFailed, WrongBytes
+from facechain.packs.errors import SourceFailed, Unreachable, WrongBytes
 from facechain.packs.http import download
 from facechain.packs.manifest import HubSource, LocalSource, NpmSource, PackFile, PypiSource, Source
 from facechain.protocols import Tick
 
 HUB = "https://huggingface.co"  # unless HF_ENDPOINT says otherwise
+SILENT_SECONDS = 300
 NPM = "https://registry.npmjs.org"  # unless NPM_CONFIG_REGISTRY says otherwise; used when there is no npm
 _PIP_MISMATCH = re.compile(r"Expected sha256 ([0-9a-f]{64}).*?Got\s+([0-9a-f]{64})", re.DOTALL)
 
@@ -35,10 +37,29 @@ class Errand:
     offline: bool
     stage: str
     tick: Tick
+    silent_hosts: dict[str, float]  # address → when it last did not answer, by time.monotonic
 
     def need_network(self) -> None:
         if self.offline:
             raise SourceFailed("not asked, because we are offline")
+
+    def download(self, host: str, path: str, into: Path, expected_bytes: int, token: str = "") -> None:
+        """Of a host that does not answer, asks once in a while only: a firewall may make every try long."""
+        asked = self.silent_hosts.get(host)
+        if asked is not None and time.monotonic() - asked < SILENT_SECONDS:
+            raise Unreachable(f"{host} did not answer just before")
+        try:
+            download(
+                f"{host}/{urllib.parse.quote(path, safe='/@')}",
+                into,
+                expected_bytes=expected_bytes,
+                stage=self.stage,
+                tick=self.tick,
+                token=token,
+            )
+        except Unreachable:
+            self.silent_hosts[host] = time.monotonic()
+            raise
 
 
 def obtain(source: Source, file: PackFile, into: Path, errand: Errand) -> None:
@@ -54,15 +75,8 @@ def obtain(source: Source, file: PackFile, into: Path, errand: Errand) -> None:
 def _from_hub(source: HubSource, file: PackFile, into: Path, errand: Errand) -> None:
     errand.need_network()
     endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or HUB
-    member = urllib.parse.quote(source.members[file.path])
-    download(
-        f"{endpoint}/{source.repo}/resolve/{source.revision}/{member}",
-        into,
-        expected_bytes=file.bytes,
-        stage=errand.stage,
-        tick=errand.tick,
-        token=os.environ.get("HF_TOKEN", ""),
-    )
+    path = f"{source.repo}/resolve/{source.revision}/{source.members[file.path]}"
+    errand.download(endpoint, path, into, file.bytes, os.environ.get("HF_TOKEN", ""))
 
 
 def _from_folder(source: LocalSource, file: PackFile, into: Path, errand: Errand) -> None:
@@ -107,7 +121,16 @@ def _pip(source: PypiSource, room: Path, errand: Errand) -> Path:
     into.mkdir()
     scratch.mkdir()
     wanted.write_text(f"{source.name}=={source.version} --hash=sha256:{source.sha256}\n")
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--ignore-requires-python"]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--require-hashes",
+        "--ignore-requires-python",
+    ]
     command += ["--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
     command += ["--dest", str(into), "-r", str(wanted)]
     if source.archive == "sdist":
@@ -136,13 +159,7 @@ def _npm(source: NpmSource, room: Path, errand: Errand) -> Path:
         return _only_file(into, _run(command, {}, source, room, errand))
     registry = os.environ.get("NPM_CONFIG_REGISTRY") or NPM
     file_name = f"{source.name.rsplit('/', 1)[-1]}-{source.version}.tgz"
-    download(
-        f"{registry.rstrip('/')}/{source.name}/-/{file_name}",
-        into / file_name,
-        expected_bytes=source.bytes,
-        stage=errand.stage,
-        tick=errand.tick,
-    )
+    errand.download(registry.rstrip("/"), f"{source.name}/-/{file_name}", into / file_name, source.bytes)
     return into / file_name
 
 
@@ -158,7 +175,6 @@ def _run(
             stdout=out,
             stderr=subprocess.STDOUT,
             env={**os.environ, **extra},
-            cwd=room,
             start_new_session=True,
         )
         try:

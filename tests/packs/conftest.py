@@ -1,0 +1,3 @@
+from packs_kit import hub, wheels
+
+__all__ = ["hub", "wheels"]
