@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 import tomllib
 import types
 import typing
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from facechain.errors import ConfigError
+from facechain.types import Style
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -67,3 +69,32 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise ConfigError(f"{where} is {value!r}.", f"Expected {hint.__name__}.")
     return value
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class App:
+    """configs/app.toml."""
+
+    workspace: str
+    models: str
+    reader: str
+    judge: str
+    engine: str
+    count: int
+    keep: int
+    hold_back: float
+    unsafe_above: float
+
+
+def read_app(configs: Path) -> App:
+    """configs/app.toml, with the folders a person's environment names put in."""
+    values = read_toml(configs / "app.toml")
+    for key, variable in (("workspace", "FACECHAIN_WORKSPACE"), ("models", "FACECHAIN_MODELS")):
+        values[key] = os.environ.get(variable) or values.get(key, key)
+    return build(App, values, str(configs / "app.toml"))
+
+
+def read_styles(configs: Path) -> dict[str, Style]:
+    """Every look in configs/styles, by id; the id is the file's name."""
+    files = sorted((configs / "styles").glob("*.toml"))
+    return {path.stem: build(Style, {"id": path.stem, **read_toml(path)}, str(path)) for path in files}
