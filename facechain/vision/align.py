@@ -48,4 +48,5 @@ def norm_crop_matrix(points: Points, size: int = 112) -> NDArray[np.float64]:
 
 def norm_crop(pixels: Pixels, points: Points, size: int = 112) -> Pixels:
     """The aligned chip, (size, size, 3); black where the picture ends."""
-    return cv2.warpAffine(pixels, norm_crop_matrix(points, size), (size, size), flags=cv2.INTER_LINEAR)  # type: ignore[return-value]
+    chip = cv2.warpAffine(pixels, norm_crop_matrix(points, size), (size, size), flags=cv2.INTER_LINEAR)
+    return np.asarray(chip, np.uint8)

@@ -8,7 +8,7 @@ import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -147,7 +147,7 @@ def _shrinking_warp(pixels: Pixels, to_crop: NDArray[np.float64], side: float) -
     matrix = to_crop * finer
     matrix[:, 2] += (finer - 1) / 2
     crop = cv2.warpAffine(pixels, matrix, (finer * _CROP_PX, finer * _CROP_PX), flags=cv2.INTER_LINEAR)
-    return cv2.resize(crop, (_CROP_PX, _CROP_PX), interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
+    return np.asarray(cv2.resize(crop, (_CROP_PX, _CROP_PX), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _pose(points: NDArray[np.float64], models: _Models) -> Pose:
@@ -181,7 +181,7 @@ def _read_geometry(message: bytes) -> tuple[NDArray[np.float64], NDArray[np.floa
     return head, weights, triangles
 
 
-def _protobuf(message: bytes) -> Iterator[tuple[int, int | bytes]]:
+def _protobuf(message: bytes) -> Iterator[tuple[int, Any]]:
     """Field numbers and values of one message: integers as int, everything else as its bytes."""
     at = 0
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from facechain.types import Face, Part, Parts, Pixels
+from facechain.types import Face, Mask, Part, Parts, Pixels
 from facechain.vision.runtimes import LiteModel, present
 
 _MODEL_PX = 256
@@ -41,12 +41,12 @@ class SelfieParser:
             crop = cv2.warpAffine(
                 pixels, to_crop, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
             )
-            head = _refined(crop, self._look(crop))  # type: ignore[arg-type]
-            back = {"flags": cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP}
-            share = cv2.warpAffine(_fading(side), to_crop, (width, height), **back)
+            head = _refined(crop, self._look(crop))
+            back, size = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, (width, height)
+            share = cv2.warpAffine(_fading(side), to_crop, size, flags=back)
             for whole, near in zip(soft, head, strict=True):
-                whole += share * (cv2.warpAffine(near, to_crop, (width, height), **back) - whole)
-        total = np.maximum(sum(soft), 1e-6)
+                whole += share * (cv2.warpAffine(near, to_crop, size, flags=back) - whole)
+        total = np.maximum(np.sum(soft, 0), 1e-6)
         return Parts(masks={part: mask / total for part, mask in zip(_PARTS, soft, strict=True)})
 
     def _look(self, pixels: Pixels) -> NDArray[np.float32]:
@@ -83,7 +83,7 @@ def _fading(side: int) -> NDArray[np.float32]:
     return np.minimum.outer(ramp, ramp)
 
 
-def _refined(pixels: Pixels, probabilities: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+def _refined(pixels: Pixels, probabilities: NDArray) -> list[Mask]:
     """Each part's mask at the picture's size, its edges drawn to those of the picture.
 
     The guided filter with a colour guide (He, Sun and Tang 2013): in every small window a mask is a linear
@@ -101,16 +101,14 @@ def _refined(pixels: Pixels, probabilities: NDArray[np.float32]) -> list[NDArray
     for part in range(soft.shape[-1]):
         slope = cv2.resize(slopes[..., part], (width, height), interpolation=cv2.INTER_LINEAR)
         mask = cv2.resize(offsets[..., part], (width, height), interpolation=cv2.INTER_LINEAR)
-        masks.append(np.clip(mask + np.einsum("hwc,hwc->hw", slope, colours), 0, 1))
+        masks.append(np.clip(mask + np.einsum("hwc,hwc->hw", slope, colours), 0, 1, dtype=np.float32))
     return masks
 
 
-def _fit(
-    guide: NDArray[np.float32], soft: NDArray[np.float32], radius: int, epsilon: float
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _fit(guide: NDArray, soft: NDArray, radius: int, epsilon: float) -> tuple[NDArray, NDArray]:
     """Smoothed slopes (h, w, 3, parts) and offsets (h, w, parts) of mask = slope · colour + offset."""
 
-    def mean(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def mean(values: NDArray) -> NDArray:
         flat = values.reshape(*values.shape[:2], -1)
         layers = [cv2.blur(flat[..., i], (2 * radius + 1, 2 * radius + 1)) for i in range(flat.shape[-1])]
         return np.stack(layers, -1).reshape(values.shape)
@@ -123,7 +121,7 @@ def _fit(
     return mean(slopes), mean(offsets)
 
 
-def _inverse(m: NDArray[np.float32]) -> NDArray[np.float32]:
+def _inverse(m: NDArray) -> NDArray:
     """Of symmetric 3 by 3 matrices, (…, 3, 3), by cofactors: far quicker than a general solver over a picture."""
     a, b, c = m[..., 0, :], m[..., 1, :], m[..., 2, :]
     adjugate = np.stack([np.cross(b, c), np.cross(c, a), np.cross(a, b)], -1)

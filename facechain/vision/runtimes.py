@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from facechain.errors import PackMissing
+
+Loaded = TypeVar("Loaded")
 
 
 def threads() -> int:
@@ -33,8 +36,22 @@ def onnx_session(path: Path) -> Any:
     onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # or waiting threads take others' cores
     options.log_severity_level = 3  # old exports warn once a weight
     return onnxruntime.InferenceSession(str(present(path)), options, providers=["CPUExecutionProvider"])
+
+
+def opencv_quietly(load: Callable[[], Loaded]) -> Loaded:
+    """Loads an OpenCV network without its warning about a setting of its own making."""
+    import cv2
+
+    cv2.setNumThreads(threads())
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+    try:
+        return load()
+    finally:
+        cv2.utils.logging.setLogLevel(level)
 
 
 class LiteModel:

@@ -1,0 +1,85 @@
+"""Every face reader and every other tool of this folder, by name; listing them loads nothing heavy.
+
+A factory takes `path`, which turns a pack's id and one of its files into the place where that file lies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+from facechain.protocols import FaceReader, Guard, Landmarker, Matter, Parser
+
+Where: TypeAlias = Callable[[str, str], Path]
+
+_YUNET = ("yunet", "face_detection_yunet_2023mar.onnx")
+
+
+def _yunet_sface(path: Where) -> FaceReader:
+    from facechain.vision.yunet_sface import YunetSface
+
+    return YunetSface(path(*_YUNET), path("sface", "face_recognition_sface_2021dec.onnx"))
+
+
+def _dlib(path: Where) -> FaceReader:
+    from facechain.vision.dlib_reader import DlibReader
+
+    return DlibReader(
+        path(*_YUNET),
+        path("dlib", "shape_predictor_5_face_landmarks.dat"),
+        path("dlib", "dlib_face_recognition_resnet_model_v1.dat"),
+    )
+
+
+def _w600k_mbf(path: Where) -> FaceReader:
+    from facechain.vision.insightface_reader import ScrfdArcface
+
+    return ScrfdArcface(path("w600k_mbf", "scrfd_500m_bnkps.onnx"), path("w600k_mbf", "w600k_mbf.onnx"))
+
+
+def _insightface(pack: str, recogniser: str) -> Callable[[Where], FaceReader]:
+    def make(path: Where) -> FaceReader:
+        from facechain.vision.insightface_reader import InsightfaceReader
+
+        return InsightfaceReader(path(pack, f"{recogniser}.onnx").parent, recogniser)
+
+    return make
+
+
+def _face_landmarker(path: Where) -> Landmarker:
+    from facechain.vision.landmarker import Landmarker as FaceLandmarker
+
+    return FaceLandmarker(path("landmarker", "face_landmarker.task"))
+
+
+def _selfie(path: Where) -> Parser:
+    from facechain.vision.parser import SelfieParser
+
+    return SelfieParser(path("parser", "selfie_multiclass_256x256.tflite"))
+
+
+def _modnet(path: Where) -> Matter:
+    from facechain.vision.modnet import Modnet
+
+    return Modnet(path("modnet", "modnet.onnx"))
+
+
+def _open_nsfw(path: Where) -> Guard:
+    from facechain.vision.nsfw import OpenNsfw
+
+    return OpenNsfw(path("open_nsfw", "open-nsfw.onnx"))
+
+
+READERS: dict[str, Callable[[Where], FaceReader]] = {
+    "yunet_sface": _yunet_sface,  # the default
+    "dlib": _dlib,  # the judge
+    "w600k_mbf": _w600k_mbf,  # non-commercial; all below are
+    "antelopev2": _insightface("antelopev2", "glintr100"),
+    "buffalo_l": _insightface("buffalo_l", "w600k_r50"),
+    "buffalo_s": _insightface("buffalo_s", "w600k_mbf"),
+}
+LANDMARKERS: dict[str, Callable[[Where], Landmarker]] = {"face_landmarker": _face_landmarker}
+PARSERS: dict[str, Callable[[Where], Parser]] = {"selfie_multiclass": _selfie}
+MATTERS: dict[str, Callable[[Where], Matter]] = {"modnet": _modnet}
+GUARDS: dict[str, Callable[[Where], Guard]] = {"open_nsfw": _open_nsfw}

@@ -1,0 +1,87 @@
+"""Finds faces with YuNet, through OpenCV."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from facechain.types import Face, Pixels
+from facechain.vision.pose import five_point_pose
+from facechain.vision.runtimes import opencv_quietly, present
+
+_REDUCED_PX = 640  # long side of the first look
+_FULL_PX = 3000  # long side of the look for small faces
+_FRAME_PX = 256  # long side of the look for a face that fills the picture
+_SMALL_FACE = 0.09  # face width / long side below which there may be more, smaller ones
+
+
+class Yunet:
+    """YuNet 2023mar (MIT; Wu et al. 2023). Finds upright and turned faces from about 10 px."""
+
+    def __init__(self, onnx: Path, min_score: float = 0.7) -> None:
+        self._onnx = onnx
+        self._min_score = min_score
+        self._net: Any = None
+        self._lock = threading.Lock()
+
+    def detect(self, pixels: Pixels) -> tuple[Face, ...]:
+        """Faces left to right, at any picture size."""
+        long_side = max(pixels.shape[:2])
+        rows = self._look(pixels, min(1.0, _REDUCED_PX / long_side))
+        if long_side > _REDUCED_PX and (not len(rows) or (rows[:, 2] < _SMALL_FACE * long_side).any()):
+            rows = np.vstack([rows, self._look(pixels, min(1.0, _FULL_PX / long_side))])
+        if not len(rows):  # the network sees no face larger than about 300 px, nor one without surroundings
+            rows = self._look(pixels, _FRAME_PX / long_side, margin=0.25)
+        faces = [_face(row) for row in _without_doubles(rows)]
+        return tuple(sorted(faces, key=lambda face: (float(face.box_px[0] + face.box_px[2]), float(face.box_px[1]))))
+
+    def _look(self, pixels: Pixels, scale: float, margin: float = 0.0) -> NDArray[np.float32]:
+        """(N, 15) left, top, width, height, five points, score, in pixels of the whole picture."""
+        height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
+        bgr = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        bgr = cv2.cvtColor(bgr, cv2.COLOR_RGB2BGR)
+        border = round(max(height, width) * margin)
+        if border:
+            bgr = cv2.copyMakeBorder(bgr, border, border, border, border, cv2.BORDER_REPLICATE)
+        with self._lock:
+            if self._net is None:
+                self._net = opencv_quietly(
+                    lambda: cv2.FaceDetectorYN.create(str(present(self._onnx)), "", (320, 320), self._min_score)
+                )
+            self._net.setInputSize((bgr.shape[1], bgr.shape[0]))
+            found = self._net.detect(bgr)[1]
+        if found is None:
+            return np.zeros((0, 15), np.float32)
+        factor = np.tile((pixels.shape[1] / width, pixels.shape[0] / height), 7).astype(np.float32)
+        found[:, :2] -= border
+        found[:, 4:14] -= border
+        found[:, :14] *= factor
+        return found
+
+
+def _without_doubles(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Best first; drops boxes that mostly lie in a better one, be it another look at it or a part of it."""
+    kept: list[NDArray[np.float32]] = []
+    for row in rows[np.argsort(-rows[:, 14], kind="stable")]:
+        if all(_shared(row, other) < 0.5 for other in kept):
+            kept.append(row)
+    return np.array(kept, np.float32).reshape(-1, 15)
+
+
+def _shared(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    """Common area over the smaller area, 0…1."""
+    sides = np.minimum(a[:2] + a[2:4], b[:2] + b[2:4]) - np.maximum(a[:2], b[:2])
+    if (sides <= 0).any():
+        return 0.0
+    return float(sides.prod() / max(min(a[2:4].prod(), b[2:4].prod()), 1e-6))
+
+
+def _face(row: NDArray[np.float32]) -> Face:
+    points = row[4:14].reshape(5, 2).copy()  # YuNet's order is the picture's: its "right eye" is the person's own
+    box = np.array([row[0], row[1], row[0] + row[2], row[1] + row[3]], np.float32)
+    return Face(box_px=box, points_px=points, score=float(np.clip(row[14], 0, 1)), pose=five_point_pose(points))
