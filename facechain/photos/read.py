@@ -103,6 +103,15 @@ def _walk(folder: Path) -> Iterator[Path]:
                 yield path
 
 
+def file_id(path: Path | str) -> str:
+    """sha256 of the file, hex; empty when it cannot be read."""
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
 def read(path: Path | str) -> Photo:
     """One file as an upright RGB photo, its longer side at most `MAX_SIDE_PX`.
 
