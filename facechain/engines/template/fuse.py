@@ -37,6 +37,8 @@ def fuse(
 
     `faces` (M, 3) are the triangles both meshes span.
     """
+    if settings.strength == 0:
+        return picture.copy()
     rows, cols = region(target.points_px, *picture.shape[:2])
     template = picture[rows, cols]
     size = template.shape[:2]
