@@ -38,9 +38,7 @@ class SelfieParser:
         if face is not None:
             side = max(2, round(_HEAD * face.height_px))
             to_crop = _head_crop(face, side)
-            crop = cv2.warpAffine(
-                pixels, to_crop, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-            )
+            crop = np.asarray(cv2.warpAffine(pixels, to_crop, (side, side), borderMode=cv2.BORDER_REPLICATE), np.uint8)
             head = _refined(crop, self._look(crop))
             back, size = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, (width, height)
             share = cv2.warpAffine(_fading(side), to_crop, size, flags=back)
