@@ -1,12 +1,11 @@
-"""One member out of a zip or tar file, as plain bytes: names and links in the archive decide nothing about where."""
+"""Members out of a zip or tar file, as plain bytes: names and links in the archive decide nothing about where."""
 
 from __future__ import annotations
 
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -17,39 +16,47 @@ from facechain.protocols import Tick
 _BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, RuntimeError)
 
 
-def extract(archive: Path, member: str, into: Path, stage: str, tick: Tick) -> None:
-    """Writes the member named exactly `member` to `into`; refuses links, folders and sizes that lie."""
+def extract(archive: Path, wanted: Mapping[str, Path], stage: str, tick: Tick) -> None:
+    """Writes each member named exactly so to its path, in one pass; refuses links, folders and sizes that lie."""
+    missing = set(wanted)
     try:
-        with _member(archive, member) as (source, size), into.open("wb") as out:
-            done = 0
-            while chunk := source.read(CHUNK_BYTES):
-                done += len(chunk)
-                if done > size:
-                    raise SourceFailed(f"{member} is longer than its archive says")
-                out.write(chunk)
-                tick(stage, done, size)
+        for name, source, size in _members(archive, wanted):
+            _write(name, source, size, wanted[name], stage, tick)
+            missing.discard(name)
+            if not missing:
+                return
     except _BROKEN as error:
         raise SourceFailed(f"the archive {archive.name} is broken: {error}") from error
+    raise SourceFailed(f"the archive has no member {min(missing)}")
 
 
-@contextmanager
-def _member(archive: Path, name: str) -> Iterator[tuple[IO[bytes], int]]:
+def _write(name: str, source: IO[bytes], size: int, into: Path, stage: str, tick: Tick) -> None:
+    done = 0
+    with into.open("wb") as out:
+        while chunk := source.read(CHUNK_BYTES):
+            done += len(chunk)
+            if done > size:
+                raise SourceFailed(f"{name} is longer than its archive says")
+            out.write(chunk)
+            tick(stage, done, size)
+
+
+def _members(archive: Path, wanted: Container[str]) -> Iterator[tuple[str, IO[bytes], int]]:
+    """Name, bytes and size of the wanted members, in the archive's order."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as opened:
-            if name not in opened.namelist():
-                raise SourceFailed(f"the archive has no member {name}")
-            info = opened.getinfo(name)
-            if info.is_dir() or info.external_attr >> 28 == 0o12:  # the high bits are a Unix mode; 12: a link
-                raise SourceFailed(f"{name} is not a plain file")
-            with opened.open(info) as source:
-                yield source, info.file_size
+            for info in opened.infolist():
+                if info.filename in wanted:
+                    if info.is_dir() or info.external_attr >> 28 == 0o12:  # the high bits are a Unix mode; 12: a link
+                        raise SourceFailed(f"{info.filename} is not a plain file")
+                    with opened.open(info) as source:
+                        yield info.filename, source, info.file_size
         return
     with tarfile.open(archive, "r:*") as opened:
-        info = next((info for info in opened if info.name == name), None)
-        if info is None:
-            raise SourceFailed(f"the archive has no member {name}")
-        source = opened.extractfile(info) if info.isreg() else None
-        if source is None:
-            raise SourceFailed(f"{name} is not a plain file")
-        with source:
-            yield source, info.size
+        for info in opened:
+            if info.name in wanted:
+                source = opened.extractfile(info) if info.isreg() else None
+                if source is None:
+                    raise SourceFailed(f"{info.name} is not a plain file")
+                with source:
+                    yield info.name, source, info.size

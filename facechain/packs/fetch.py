@@ -17,7 +17,7 @@ from facechain.errors import HashMismatch, PackError, PackMissing
 from facechain.packs.disk import disk_errors, locked, place, sha256_of
 from facechain.packs.errors import SourceFailed, WrongBytes
 from facechain.packs.licences import Combination, combination
-from facechain.packs.manifest import Pack, PackFile, Source, read_packs
+from facechain.packs.manifest import NpmSource, Pack, PackFile, PypiSource, Source, read_packs
 from facechain.packs.sources import Errand, obtain
 from facechain.protocols import Tick, silent
 
@@ -103,8 +103,7 @@ class Packs:
                 raise PackMissing(f"{pack_id}/{file.path} is not on this machine.", _fetch_it(pack))
         found = [self._hash(pack, file, tick) for file in pack.files]
         with contextlib.suppress(OSError), locked(self._locks / f"{pack_id}.lock", pack_id, tick):
-            for file, fetched in zip(pack.files, found, strict=True):
-                self._remember(pack, file, fetched)
+            self._remember(pack, {file.path: one for file, one in zip(pack.files, found, strict=True)})
         return self._status(pack, found)
 
     def fetch(self, pack_id: str, tick: Tick = silent) -> Status:
@@ -117,9 +116,18 @@ class Packs:
         if all(self._known(pack, file) for file in pack.files):
             return self.status(pack_id)
         with disk_errors(self.folder), locked(self._locks / f"{pack_id}.lock", pack_id, tick):
-            for file in pack.files:
-                if not self._known(pack, file):  # the process we waited for may have done it
-                    self._fetch(pack, file, tick)
+            missing = [file for file in pack.files if not self._adopt(pack, file, tick)]
+            failures: list[SourceFailed] = []
+            for source in pack.sources:
+                for group in _groups(source, missing):
+                    try:
+                        self._bring(pack, group, source, tick)
+                    except SourceFailed as failed:
+                        failures.append(failed)
+                        continue
+                    missing = [file for file in missing if file not in group]
+            if missing:
+                raise self._gave_up(pack, missing[0], failures)
         return self.status(pack_id)
 
     def revision(self, pack_id: str) -> str:
@@ -174,36 +182,27 @@ class Packs:
         if promised and sha256 != promised:
             raise HashMismatch(
                 f"{pack.id}/{file.path} has sha256 {sha256}, expected {promised}.",
-                f"Delete {target.parent} and fetch it again: facechain packs fetch {pack.id}",
+                f"Delete {self.folder / pack.id} and fetch it again: facechain packs fetch {pack.id}",
             )
         recorded = self._record(pack).get(file.path)
         self._hashed[target] = _describe(target, sha256, recorded.source if recorded else "found in place")
         return self._hashed[target]
 
-    def _fetch(self, pack: Pack, file: PackFile, tick: Tick) -> None:
+    def _adopt(self, pack: Pack, file: PackFile, tick: Tick) -> bool:
+        """Whether the right file is there already: fetched by somebody else meanwhile, or copied in by hand."""
         target, promised = self._target(pack, file), self._promised(pack, file)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.is_file() and (sha256 := sha256_of(target, f"{pack.id}: checking", tick)) == (promised or sha256):
-            return self._remember(pack, file, _describe(target, sha256, "found in place"))
-        failures: list[SourceFailed] = []
-        for source in pack.sources:
-            if file.path not in source.members:
-                continue
-            key = hashlib.sha256(f"{source}".encode()).hexdigest()[:8]  # never go on with another source's beginning
-            part = target.with_name(f"{target.name}.{key}.part")
-            try:
-                sha256 = self._bring(pack, file, source, part, tick)
-            except SourceFailed as failed:
-                failures.append(failed)
-                continue
-            place(part, target)
-            for left in target.parent.glob(f"{glob.escape(target.name)}.*.part"):
-                left.unlink()
-            return self._remember(pack, file, _describe(target, sha256, source.label))
-        raise self._gave_up(pack, file, failures)
+        if self._known(pack, file):
+            return True
+        if not target.is_file():
+            return False
+        sha256 = sha256_of(target, f"{pack.id}: checking", tick)
+        if promised and sha256 != promised:
+            return False
+        self._remember(pack, {file.path: _describe(target, sha256, "found in place")})
+        return True
 
-    def _bring(self, pack: Pack, file: PackFile, source: Source, part: Path, tick: Tick) -> str:
-        """The whole file as `part`, checked; returns its hash."""
+    def _bring(self, pack: Pack, group: Sequence[PackFile], source: Source, tick: Tick) -> None:
+        """Downloads, checks and moves into place. Raises SourceFailed."""
         errand = Errand(
             archives=self._archives,
             locks=self._locks,
@@ -212,15 +211,27 @@ class Packs:
             tick=tick,
             silent_hosts=self._silent_hosts,
         )
-        resumed, promised = part.is_file(), self._promised(pack, file)
-        obtain(source, file, part, errand)
-        sha256 = sha256_of(part, f"{pack.id}: checking", tick)
-        if promised and sha256 != promised:
-            part.unlink()
-            if resumed:  # perhaps only the old beginning was bad
-                return self._bring(pack, file, source, part, tick)
-            raise WrongBytes(f"{file.path} from {source.label}", promised, sha256)
-        return sha256
+        key = hashlib.sha256(f"{source}".encode()).hexdigest()[:8]  # never go on with another source's beginning
+        targets = {file: self._target(pack, file) for file in group}
+        parts = {file: target.with_name(f"{target.name}.{key}.part") for file, target in targets.items()}
+        for part in parts.values():
+            part.parent.mkdir(parents=True, exist_ok=True)
+        resumed = any(part.is_file() for part in parts.values())
+        obtain(source, {file.path: parts[file] for file in group}, {file.path: file.bytes for file in group}, errand)
+        hashes = {file: sha256_of(part, f"{pack.id}: checking", tick) for file, part in parts.items()}
+        for file in group:
+            if (promised := self._promised(pack, file) or hashes[file]) != hashes[file]:
+                for part in parts.values():
+                    part.unlink()
+                if resumed:  # perhaps only the old beginning was bad
+                    return self._bring(pack, group, source, tick)
+                raise WrongBytes(f"{file.path} from {source.label}", promised, hashes[file])
+        for file, target in targets.items():
+            place(parts[file], target)
+            for left in target.parent.glob(f"{glob.escape(target.name)}.*.part"):
+                left.unlink()
+        fetched = {file.path: _describe(targets[file], hashes[file], source.label) for file in group}
+        self._remember(pack, fetched)
 
     def _gave_up(self, pack: Pack, file: PackFile, failures: Sequence[SourceFailed]) -> PackError:
         what = f"{pack.id}/{file.path} could not be fetched: {'; '.join(map(str, failures))}."
@@ -241,8 +252,8 @@ class Packs:
         except (ValueError, TypeError, AttributeError) as error:
             raise PackError(f"{path} is damaged: {error}.", "Delete it; known hashes are checked anew.") from error
 
-    def _remember(self, pack: Pack, file: PackFile, fetched: _Fetched) -> None:
-        record = {**self._record(pack), file.path: fetched}
+    def _remember(self, pack: Pack, fetched: Mapping[str, _Fetched]) -> None:
+        record = {**self._record(pack), **fetched}
         path = self.folder / pack.id / RECORD
         part = path.with_name(f"{RECORD}.part")
         part.write_text(json.dumps({name: asdict(one) for name, one in sorted(record.items())}, indent=1), "utf-8")
@@ -268,6 +279,14 @@ class Packs:
             source=", ".join(dict.fromkeys(one.source for one in here)),
             folder=self.folder / pack.id,
         )
+
+
+def _groups(source: Source, missing: Iterable[PackFile]) -> list[list[PackFile]]:
+    """What to ask the source for at once: an archive is read in one pass, other sources give file by file."""
+    wanted = [file for file in missing if file.path in source.members]
+    if isinstance(source, PypiSource | NpmSource):
+        return [wanted] if wanted else []
+    return [[file] for file in wanted]
 
 
 def _describe(path: Path, sha256: str, source: str) -> _Fetched:

@@ -197,6 +197,11 @@ def _check(pack: Pack, where: str) -> None:
 
 def _check_source(source: Source, paths: set[str], need: Any) -> None:
     need(isinstance(source.members, Mapping), f"the members of {source.label} are no table.", "Write file = member.")
+    need(
+        len(set(map(str, source.members.values()))) == len(source.members),
+        f"{source.label} gives one member twice.",
+        "List each member once.",
+    )
     for path, member in source.members.items():
         need(path in paths, f"{source.label} has the member {path!r}, which is not a file here.", "Check the name.")
         need(isinstance(member, str) and _inside(member), f"{member!r} is no member name.", "Use a relative path.")

