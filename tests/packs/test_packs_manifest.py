@@ -147,3 +147,10 @@ def test_the_packs_others_rely_on_are_there():
     assert packs["w600k_mbf"].opt_in
     assert len(packs["johns"].files) == 55
     assert combination(packs[id] for id in ("yunet", "sface", "modnet", "landmarker")).commercial == "yes"
+
+
+def test_the_worked_example_of_the_docs_is_a_manifest(tmp_path):
+    text = (CONFIGS.parents[1] / "docs" / "packs.md").read_text("utf-8")
+    example = read_pack(write(tmp_path, text.split("```toml\n")[1].split("```")[0], "yunet.toml"))
+    real = read_pack(CONFIGS / "yunet.toml")
+    assert (example.files, example.sources, example.licence) == (real.files, real.sources, real.licence)
