@@ -1,0 +1,64 @@
+"""Which pictures are kept, and why; every one gets a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from facechain.judge.likeness import COPY
+from facechain.types import Call, Verdict
+
+
+def rank(
+    pictures: Sequence[tuple[Verdict, ...]], keep: int, floor: float, expected_faces: int | None = None
+) -> list[tuple[Verdict, ...]]:
+    """The same verdicts in the same order, with `kept` and `why` filled in.
+
+    The best `keep` pictures by their least alike person stay, if everybody in them reaches `floor` and is not
+    called someone else. Equal likeness: the earlier picture wins.
+    """
+    faults = [_fault(verdicts, floor, expected_faces) for verdicts in pictures]
+    good = [index for index, fault in enumerate(faults) if not fault]
+    order = sorted(good, key=lambda index: (-_least(pictures[index]), index))
+    place = {index: number for number, index in enumerate(order, 1)}
+    ranked = []
+    for index, verdicts in enumerate(pictures):
+        if faults[index]:
+            kept, why = False, f"dropped: {faults[index]}"
+        elif place[index] > keep:
+            kept, why = False, f"dropped: {_nth(place[index])} of {len(good)} by likeness, {keep} were asked for"
+        else:
+            kept, why = True, f"kept: {_nth(place[index])} of {len(good)} by likeness"
+        ranked.append(tuple(replace(v, kept=kept, why=why + _warning(v)) for v in verdicts))
+    return ranked
+
+
+def _least(verdicts: Sequence[Verdict]) -> float:
+    return min(v.likeness if v.likeness is not None else -1.0 for v in verdicts)
+
+
+def _fault(verdicts: Sequence[Verdict], floor: float, expected_faces: int | None) -> str:
+    for v in verdicts:
+        if v.likeness is None:
+            return "no face was found"
+        if v.call is Call.OTHER:
+            return f"likeness {v.likeness:.2f} to {v.person} means someone else"
+        if v.likeness < floor:
+            return f"likeness {v.likeness:.2f} to {v.person} is below the floor {floor:.2f}"
+    faces = max((v.faces for v in verdicts), default=0)
+    if expected_faces is not None and faces != expected_faces:
+        return f"{faces} faces where {expected_faces} {'was' if expected_faces == 1 else 'were'} asked for"
+    return ""
+
+
+def _warning(verdict: Verdict) -> str:
+    if verdict.copy_score is not None and verdict.copy_score > COPY:
+        return "; much liker to the given photos than to unseen ones, perhaps a copy"
+    if verdict.likeness is not None and not verdict.held_out:
+        return "; scored against given photos, too few to hold one back"
+    return ""
+
+
+def _nth(number: int) -> str:
+    ending = "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"

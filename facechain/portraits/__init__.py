@@ -1,0 +1,1 @@
+"""What was asked becomes pictures: shots, several people in one scene, finishing, provenance."""

@@ -1,0 +1,40 @@
+"""What was asked becomes what will be done."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+
+from facechain.types import Request, Shot, Style
+
+
+def plan(request: Request, style: Style, prompt: str = "", negative: str = "") -> tuple[Shot, ...]:
+    """One shot a picture, each with its own seed drawn from the request's, whose options outrank the style's.
+
+    `prompt` and `negative` are what the request's words became for this person; by default those of the style
+    followed by the request's own.
+    """
+    seed = resolve_seed(request.seed)
+    words = prompt or ", ".join(filter(None, (style.prompt, request.prompt)))
+    unwanted = negative or ", ".join(filter(None, (style.negative, request.negative)))
+    return tuple(
+        Shot(
+            index=index,
+            seed=shot_seed(seed, index),
+            prompt=words,
+            negative=unwanted,
+            width_px=style.width_px,
+            height_px=style.height_px,
+            options={**style.options, **request.options},
+        )
+        for index in range(request.count)
+    )
+
+
+def resolve_seed(seed: int | None) -> int:
+    return secrets.randbelow(2**32) if seed is None else seed
+
+
+def shot_seed(seed: int, index: int) -> int:
+    """32 bits that depend on nothing but the two numbers, so a shot can be made anywhere, in any order."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{index}".encode()).digest()[:4], "big")
