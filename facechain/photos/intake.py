@@ -36,7 +36,7 @@ _READ_AHEAD = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Tools:
-    """What an intake is handed; without landmarks or parts their checks and tags are left out."""
+    """What an intake is handed; without a parser or an age reader their checks and tags are left out."""
 
     reader: FaceReader
     landmarker: Landmarker
@@ -321,7 +321,7 @@ class _Shelf:
     """Arrays in one temporary file that vanishes with the last of them: memory stays flat over thousands of crops."""
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile(prefix="facechain-")
+        self._file = tempfile.TemporaryFile(prefix="facechain-")  # noqa: SIM115 - closed by __exit__
         self._end = 0
 
     def __enter__(self) -> _Shelf:

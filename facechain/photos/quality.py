@@ -134,7 +134,7 @@ def score(look: Look, limits: Limits = LIMITS) -> float:
 ADVICE: Mapping[Reason, str] = {
     Reason.UNREADABLE: "This file cannot be read; copy it again from the camera or the original.",
     Reason.NO_FACE: "No face was found; use a photo in which the face is large and seen from the front.",
-    Reason.SEVERAL_PEOPLE: "Several people are in the photo and it is not clear which one is meant; cut it to one person.",
+    Reason.SEVERAL_PEOPLE: "Several people are in it and it is not clear which one is meant; cut the photo to one person.",
     Reason.TOO_SMALL: "The face is too small; come closer or use the original instead of a reduced copy.",
     Reason.BLURRED: "The face is blurred; hold the camera still and focus on the eyes.",
     Reason.TOO_DARK: "The face is too dark; turn towards a window or add light.",
@@ -142,5 +142,5 @@ ADVICE: Mapping[Reason, str] = {
     Reason.TURNED_AWAY: "The face is turned too far away; look more towards the camera.",
     Reason.COVERED: "Part of the face is covered or outside the picture; show eyes, mouth and chin.",
     Reason.DUPLICATE: "This is the same picture as another one; photos from other days teach more.",
-    Reason.SOMEONE_ELSE: "This looks like someone else than in the other photos; remove it or enrol that person separately.",
+    Reason.SOMEONE_ELSE: "This looks like someone else than in the other photos; remove it or enrol them separately.",
 }

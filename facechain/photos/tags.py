@@ -69,12 +69,12 @@ _CANNOT_TELL: _Seen = (UNKNOWN, 0.0)
 
 
 def _age(ages: NDArray[np.float32] | None) -> _Seen:
-    """The band that holds at least two thirds of the probability."""
+    """The band that holds nearly all of the probability; age models are far too sure of themselves."""
     if ages is None:
         return _CANNOT_TELL
     shares = {band: float(ages[first : last + 1].sum()) for band, (first, last) in AGE_BANDS.items()}
     band = max(shares, key=lambda name: shares[name])
-    return (band, min(1.0, shares[band])) if shares[band] >= 2 / 3 else (UNKNOWN, min(1.0, shares[band]))
+    return (band, min(1.0, shares[band])) if shares[band] >= 0.8 else (UNKNOWN, min(1.0, shares[band]))
 
 
 def _expression(seen: Mapping[str, float]) -> _Seen:
@@ -121,12 +121,21 @@ def _glasses(sight: Sight) -> _Seen:
 
 
 def _hair(sight: Sight) -> np.ndarray | None:
-    """Pixels that are surely hair, (H, W) bool; None when there are too few to say anything."""
-    if sight.parts is None:
+    """Pixels that are surely hair, (H, W) bool; None when there is too little of it, or of the photo around the head."""
+    if sight.parts is None or _head_shown(sight) < 0.9:
         return None
     hair = (sight.parts.masks[Part.HAIR] > 0.7) & (sight.shown > 0.5)
     face = float((sight.parts.masks[Part.FACE_SKIN] > 0.5).sum())
     return hair if hair.sum() > max(100.0, 0.06 * face) else None
+
+
+def _head_shown(sight: Sight) -> float:
+    """Share of the photo in the box that holds a head: half a face's height above the face, a third beside it."""
+    left, top = sight.mesh_px.min(0)
+    right, bottom = sight.mesh_px.max(0)
+    side = (right - left) / 3
+    rows = slice(max(0, round(top - (bottom - top) / 2)), max(1, round(bottom)))
+    return float(sight.shown[rows, max(0, round(left - side)) : max(1, round(right + side))].mean())
 
 
 def _hair_colour(sight: Sight) -> _Seen:
