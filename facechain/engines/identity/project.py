@@ -1,0 +1,70 @@
+"""Face vectors (and what CLIP saw) become the tokens of the FaceID family and InstantID: (2, N, context).
+
+First comes the negative face: the projector applied to a vector of zeros, and CLIP's view of an empty picture.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from facechain.engines.identity.align import chip
+from facechain.engines.identity.checkpoint import Checkpoint
+from facechain.engines.identity.clip import clip_pixels
+from facechain.engines.identity.evidence import Evidence
+from facechain.engines.identity.perceiver import Perceiver, TokenMlp
+from facechain.errors import EngineError, PackMissing
+
+MOST_FACES = 5  # Portrait was trained on up to five
+
+
+class Projector:
+    """Tokens of one person, for any of the kinds; opened once a sitting."""
+
+    def __init__(self, file: Checkpoint, evidence: Evidence, clip: Path | None = None) -> None:
+        weights = file.under("image_proj.")
+        vectors = evidence.vectors[:MOST_FACES] if file.kind == "portrait" else (evidence.fused,)
+        faces = torch.from_numpy(np.stack([v.vector for v in vectors if v is not None]))
+        self.kind = file.kind
+        self.faces = torch.stack([torch.zeros_like(faces), faces])  # (2, faces, emb)
+        if "latents" in weights:
+            self.net: Perceiver | TokenMlp = Perceiver.of(weights)
+        else:
+            self.net = TokenMlp.of(weights)
+        self.reader = None
+        if self.kind in ("faceid-plus", "faceid-plusv2"):
+            at = "perceiver_resampler."
+            self.reader = Perceiver.of({k[len(at) :]: v for k, v in weights.items() if k.startswith(at)})
+            self.seen = look(clip, evidence)
+
+    @torch.no_grad()
+    def tokens(self, structure_scale: float = 1.0) -> Tensor:
+        if isinstance(self.net, Perceiver):
+            return self.net(self.faces)
+        tokens = self.net(self.faces.flatten(0, 1)).unflatten(0, (2, -1)).flatten(1, 2)
+        if self.reader is None:
+            return tokens
+        looked = self.reader(self.seen, tokens)
+        return looked if self.kind == "faceid-plus" else tokens + structure_scale * looked
+
+
+@torch.no_grad()
+def look(clip: Path | None, evidence: Evidence) -> Tensor:
+    """CLIP's last but one hidden state of an empty picture and of the best aligned face, (2, 1 + patches, width)."""
+    if clip is None:
+        raise EngineError(
+            "FaceID Plus also looks at the face through CLIP ViT-H/14, which was not given.",
+            "Name the image encoder's pack, or use plain FaceID.",
+        )
+    if not (clip / "config.json").is_file():
+        raise PackMissing(f"The image encoder is not in {clip.name}.", "Fetch its pack.")
+    from transformers import CLIPVisionModelWithProjection
+
+    tower = CLIPVisionModelWithProjection.from_pretrained(clip, local_files_only=True).eval()
+    best, size = evidence.best, int(tower.config.image_size)  # type: ignore[arg-type]
+    face = clip_pixels([chip(best.pixels, best.face.points_px, size)], size)
+    pictures = torch.cat([torch.zeros_like(face), face]).to(tower.dtype)
+    return tower(pictures, output_hidden_states=True).hidden_states[-2].float()

@@ -1,0 +1,38 @@
+"""PuLID's tokens for one person: (2, N, context), the negative face (all zeros into the encoder) first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from facechain.engines.identity.checkpoint import Checkpoint
+from facechain.engines.identity.evidence import Evidence
+from facechain.engines.identity.pulid_net import IdFormer, MlpEncoder
+
+
+class PulidTokens:
+    def __init__(self, file: Checkpoint, evidence: Evidence, tower: Any) -> None:
+        weights = file.under("id_adapter.")
+        self.encoder = IdFormer.of(weights) if file.kind == "pulid-v1.1" else MlpEncoder.of(weights)
+        classes, levels = (torch.as_tensor(np.asarray(x), dtype=torch.float32) for x in tower(evidence.crops))
+        faces = torch.from_numpy(np.stack([vector.vector for vector in evidence.vectors]))
+        # The raw face vector beside the image tower's unit-length one.
+        self.vectors = torch.cat([faces, functional.normalize(classes, dim=-1)], dim=-1)[None]  # (1, photos, emb)
+        self.levels = levels[:, None]  # (5, 1, photos, patches, width)
+
+    @torch.no_grad()
+    def tokens(self, most: int, mix: bool, empty: int) -> Tensor:
+        """`empty` zero tokens are appended; they draw attention away from the face."""
+        vectors, levels = self.vectors[:, :most], list(self.levels[:, :, :most])
+        nobody = torch.zeros_like(vectors[:, :1]), [torch.zeros_like(level[:, :1]) for level in levels]
+        if isinstance(self.encoder, IdFormer):
+            person, negative = self.encoder(vectors, levels), self.encoder(*nobody)
+        else:
+            person, negative = self.encoder(vectors, levels, mix=mix), self.encoder(*nobody)
+            # v1's tokens grow with the photos; the negative face is repeated to match.
+            negative = negative.repeat(1, -(-person.shape[1] // negative.shape[1]), 1)[:, : person.shape[1]]
+        return functional.pad(torch.cat([negative, person]), (0, 0, 0, empty))
