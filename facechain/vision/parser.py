@@ -107,9 +107,8 @@ def _fit(guide: NDArray, soft: NDArray, radius: int, epsilon: float) -> tuple[ND
     """Smoothed slopes (h, w, 3, parts) and offsets (h, w, parts) of mask = slope · colour + offset."""
 
     def mean(values: NDArray) -> NDArray:
-        flat = values.reshape(*values.shape[:2], -1)
-        layers = [cv2.blur(flat[..., i], (2 * radius + 1, 2 * radius + 1)) for i in range(flat.shape[-1])]
-        return np.stack(layers, -1).reshape(values.shape)
+        channels = values.reshape(*values.shape[:2], -1)
+        return cv2.blur(channels, (2 * radius + 1, 2 * radius + 1)).reshape(values.shape)
 
     colour, level = mean(guide), mean(soft)
     spread = mean(guide[..., :, None] * guide[..., None, :]) - colour[..., :, None] * colour[..., None, :]

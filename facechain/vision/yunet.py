@@ -15,9 +15,11 @@ from facechain.vision.pose import five_point_pose
 from facechain.vision.runtimes import opencv_quietly, present
 
 _REDUCED_PX = 640  # long side of the first look
-_FULL_PX = 3000  # long side of the look for small faces
+_CLOSE_PX = 1600  # long side of the second look, when the first saw nothing
+_CLOSEST_PX = 3000  # and at most, when it saw small faces
 _FRAME_PX = 256  # long side of the look for a face that fills the picture
-_SMALL_FACE = 0.09  # face width / long side below which there may be more, smaller ones
+_SMALL_FACE_PX = 32  # where the first look sees one, smaller ones may hide
+_CLEAR_FACE_PX = 64  # width the second look gives the smallest face seen
 
 
 class Yunet:
@@ -32,13 +34,25 @@ class Yunet:
     def detect(self, pixels: Pixels) -> tuple[Face, ...]:
         """Faces left to right, at any picture size."""
         long_side = max(pixels.shape[:2])
-        rows = self._look(pixels, min(1.0, _REDUCED_PX / long_side))
-        if long_side > _REDUCED_PX and (not len(rows) or (rows[:, 2] < _SMALL_FACE * long_side).any()):
-            rows = np.vstack([rows, self._look(pixels, min(1.0, _FULL_PX / long_side))])
-        if not len(rows):  # the network sees no face larger than about 300 px, nor one without surroundings
+        scale = min(1.0, _REDUCED_PX / long_side)
+        rows = self._look(pixels, scale)
+        closer = self._closer(rows, scale, long_side)
+        if closer > scale:
+            rows = np.vstack([rows, self._look(pixels, closer)])
+        if not len(rows):  # some faces that fill the picture are only seen with room around them
             rows = self._look(pixels, _FRAME_PX / long_side, margin=0.25)
         faces = [_face(row) for row in _without_doubles(rows)]
         return tuple(sorted(faces, key=lambda face: (float(face.box_px[0] + face.box_px[2]), float(face.box_px[1]))))
+
+    @staticmethod
+    def _closer(rows: NDArray[np.float32], scale: float, long_side: int) -> float:
+        """The scale of a second look for faces too small for the first; not above `scale` when none is needed."""
+        if not len(rows):
+            return min(1.0, _CLOSE_PX / long_side)
+        smallest = float(rows[:, 2].min())
+        if smallest * scale >= _SMALL_FACE_PX:
+            return 0.0
+        return min(1.0, _CLOSEST_PX / long_side, _CLEAR_FACE_PX / smallest)
 
     def _look(self, pixels: Pixels, scale: float, margin: float = 0.0) -> NDArray[np.float32]:
         """(N, 15) left, top, width, height, five points, score, in pixels of the whole picture."""
