@@ -1,0 +1,120 @@
+"""Bytes on disk: whole or not there at all, and one writer at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from facechain.errors import StoreError
+
+POLL_SECONDS = 0.02
+PATIENCE_SECONDS = 120.0
+
+_PLAIN = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+
+
+def plain(name: str) -> str:
+    """The same name. Raises StoreError when, as part of a path, it could lead anywhere else."""
+    if len(name) > 120 or not _PLAIN.fullmatch(name):
+        raise StoreError(f"{name!r} cannot be a folder or file name.", "Use letters a-z, digits and dashes.")
+    return name
+
+
+@contextlib.contextmanager
+def errors(folder: Path) -> Iterator[None]:
+    """Turns what the disk refuses into a StoreError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreError(
+                f"The disk holding {folder} is full.", "Free some space and run it again; nothing was lost."
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise StoreError(
+                f"{folder} cannot be written: {error.strerror}.", "Point FACECHAIN_WORKSPACE at a folder of yours."
+            ) from error
+        raise StoreError(f"{folder} cannot be used: {error}.", "Check the disk.") from error
+
+
+def write(path: Path, data: bytes) -> None:
+    """A new file, safe from a power cut; for files in a folder that is moved into place later."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync(path: Path) -> None:
+    """Waits until a file, or a folder's list of names, is on the disk itself."""
+    if path.is_dir():
+        if sys.platform != "win32":
+            folder = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+    else:
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+
+
+def move(part: Path, target: Path) -> None:
+    """Makes a finished file or folder the `target` at once."""
+    sync(part)
+    os.replace(part, target)  # noqa: PTH105 - replaces on every system
+    sync(target.parent)
+
+
+@contextlib.contextmanager
+def locked(path: Path, patience_seconds: float = PATIENCE_SECONDS) -> Iterator[None]:
+    """Holds a lock file against other threads and processes; the system frees it when we die.
+
+    Raises StoreError when others hold it longer than our patience.
+    """
+    with path.open("ab") as file:
+        end = time.monotonic() + patience_seconds
+        while not _try_lock(file):
+            if time.monotonic() >= end:
+                raise StoreError(f"Another process is writing to {path.parent}.", "Wait until it has finished.")
+            time.sleep(POLL_SECONDS)
+        try:
+            yield
+        finally:
+            _unlock(file)
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _try_lock(file: IO[bytes]) -> bool:
+        try:
+            file.seek(0)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+    def _unlock(file: IO[bytes]) -> None:
+        file.seek(0)
+        msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
+
+else:
+    import fcntl
+
+    def _try_lock(file: IO[bytes]) -> bool:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _unlock(file: IO[bytes]) -> None:
+        fcntl.flock(file, fcntl.LOCK_UN)

@@ -1,0 +1,182 @@
+"""A person as files: person.json, photos/ as they came, crops/ as engines and the judge use them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from facechain.errors import PersonError, StoreError
+from facechain.store import disk
+from facechain.types import Consent, Crop, Embedding, Face, Person, Pixels, Pose, Tag
+
+SHEET = "person.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PersonSummary:
+    name: str
+    slug: str
+    photos: int  # to learn from
+    held_out: int  # for the judge
+    portraits: int  # kept in the person's own folder
+    consent: Consent
+
+
+def write_person(folder: Path, person: Person, originals: Sequence[Path]) -> None:
+    """Everything about a person into an empty folder; of the originals, only photos the person was made from."""
+    crops = (*person.crops, *person.held_out)
+    ids = {disk.plain(crop.photo_id) for crop in crops}
+    if len(ids) < len(crops):
+        raise PersonError("A photo was given twice.", "Give every photo once.")
+    for name in ("photos", "crops", "portraits"):
+        (folder / name).mkdir()
+    for original in originals:
+        data = original.read_bytes()
+        photo_id = hashlib.sha256(data).hexdigest()
+        if photo_id in ids:
+            disk.write(folder / "photos" / f"{photo_id}{_ending(original)}", data)
+    for crop in crops:
+        disk.write(folder / "crops" / f"{crop.photo_id}.npz", _crop_bytes(crop))
+    sheet = {
+        "name": person.name,
+        "consent": {**asdict(person.consent), "when": person.consent.when.isoformat()},
+        "crops": [crop.photo_id for crop in person.crops],
+        "held_out": [crop.photo_id for crop in person.held_out],
+        "template": {
+            "recogniser": person.template.recogniser,
+            "unit_norm": person.template.unit_norm,
+            "vector": person.template.vector.tolist(),
+        },
+    }
+    for name in ("photos", "crops"):
+        disk.sync(folder / name)
+    disk.write(folder / SHEET, json.dumps(sheet, indent=1).encode())
+
+
+def read_person(folder: Path) -> Person:
+    """Raises StoreError when the files are damaged."""
+    sheet = read_sheet(folder)
+    try:
+        return Person(
+            name=sheet["name"],
+            crops=tuple(_read_crop(folder / "crops" / f"{photo_id}.npz") for photo_id in sheet["crops"]),
+            held_out=tuple(_read_crop(folder / "crops" / f"{photo_id}.npz") for photo_id in sheet["held_out"]),
+            template=Embedding(
+                vector=np.array(sheet["template"]["vector"], np.float32),
+                recogniser=sheet["template"]["recogniser"],
+                unit_norm=sheet["template"]["unit_norm"],
+            ),
+            consent=_consent(sheet),
+        )
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise _damaged(folder) from error
+
+
+def read_summary(folder: Path) -> PersonSummary:
+    """Reads one small file and counts names. Raises StoreError when that file is damaged."""
+    sheet = read_sheet(folder)
+    try:
+        return PersonSummary(
+            name=sheet["name"],
+            slug=folder.name,
+            photos=len(sheet["crops"]),
+            held_out=len(sheet["held_out"]),
+            portraits=sum(1 for _ in (folder / "portraits").glob("*/*.json")),
+            consent=_consent(sheet),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(folder) from error
+
+
+def read_sheet(folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / SHEET).read_bytes())
+    except (OSError, ValueError) as error:
+        raise _damaged(folder) from error
+
+
+def _consent(sheet: dict[str, Any]) -> Consent:
+    return Consent(**{**sheet["consent"], "when": datetime.fromisoformat(sheet["consent"]["when"])})
+
+
+def _damaged(folder: Path) -> StoreError:
+    return StoreError(
+        f"The files in {folder} are damaged.", f"Remove them with `facechain people forget {folder.name}`, then add."
+    )
+
+
+def _ending(original: Path) -> str:
+    ending = original.suffix.lower()
+    return ending if re.fullmatch(r"\.[a-z0-9]{1,8}", ending) else ""
+
+
+def _crop_bytes(crop: Crop) -> bytes:
+    """An npz of plain arrays; pixels are a PNG in it, and what is not an array is JSON."""
+    face = crop.face
+    about = {
+        "photo_id": crop.photo_id,
+        "photo_name": crop.photo_name,
+        "quality": float(crop.quality),
+        "tags": [{**asdict(tag), "confidence": float(tag.confidence)} for tag in crop.tags],
+        "caption": crop.caption,
+        "score": float(face.score),
+        "pose": {name: float(value) for name, value in asdict(face.pose).items()},
+        "recogniser": face.embedding.recogniser if face.embedding else None,
+        "unit_norm": face.embedding.unit_norm if face.embedding else None,
+    }
+    arrays = {
+        "about": np.frombuffer(json.dumps(about).encode(), np.uint8),
+        "png": np.frombuffer(_png(crop.pixels), np.uint8),
+        "head_mask": crop.head_mask,
+        "box_px": face.box_px,
+        "points_px": face.points_px,
+    }
+    if face.embedding:
+        arrays["embedding"] = face.embedding.vector
+    file = io.BytesIO()
+    np.savez_compressed(file, allow_pickle=False, **arrays)
+    return file.getvalue()
+
+
+def _read_crop(path: Path) -> Crop:
+    with np.load(path, allow_pickle=False) as arrays:
+        about = json.loads(arrays["about"].tobytes())
+        embedding = None
+        if "embedding" in arrays:
+            embedding = Embedding(
+                vector=arrays["embedding"], recogniser=about["recogniser"], unit_norm=about["unit_norm"]
+            )
+        with Image.open(io.BytesIO(arrays["png"].tobytes()), formats=("PNG",)) as picture:
+            pixels = np.array(picture.convert("RGB"))
+        return Crop(
+            photo_id=about["photo_id"],
+            photo_name=about["photo_name"],
+            pixels=pixels,
+            face=Face(
+                box_px=arrays["box_px"],
+                points_px=arrays["points_px"],
+                score=about["score"],
+                pose=Pose(**about["pose"]),
+                embedding=embedding,
+            ),
+            head_mask=arrays["head_mask"],
+            quality=about["quality"],
+            tags=tuple(Tag(**tag) for tag in about["tags"]),
+            caption=about["caption"],
+        )
+
+
+def _png(pixels: Pixels) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", compress_level=4)
+    return file.getvalue()
