@@ -1,5 +1,6 @@
 """Landmarks, parts, mattes and the guard, on real pictures."""
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -11,6 +12,7 @@ from facechain.types import Face, Part, Pose
 from facechain.vision.landmarker import _EXPRESSION_POINTS, EXPRESSIONS
 from facechain.vision.parser import _refined
 from facechain.vision.readers import GUARDS, LANDMARKERS, MATTERS, PARSERS, READERS
+from facechain.vision.runtimes import LiteModel
 
 # MediaPipe's numbers of a few landmarks
 LEFT_EYE, RIGHT_EYE, NOSE_TIP, CHIN, FOREHEAD, MOUTH_LEFT, MOUTH_RIGHT = 33, 263, 1, 152, 10, 61, 291
@@ -137,6 +139,12 @@ def test_expressions_name_52_shares(landmarker, photos, faces):
     assert earnest["mouthSmileLeft"] < 0.3
     speaking = landmarker.mesh(photos["obama2"], faces["obama2"]).expressions
     assert speaking["jawOpen"] > earnest["jawOpen"] + 0.1
+
+
+def test_loading_a_model_prints_nothing(models, capfd):
+    LiteModel((models / "parser" / "selfie_multiclass_256x256.tflite").read_bytes())
+    print("still heard", file=sys.stderr)
+    assert capfd.readouterr().err == "still heard\n"
 
 
 def test_where_no_face_is_there_is_no_mesh(landmarker, faces):

@@ -26,8 +26,9 @@ class _Models(NamedTuple):
 class DlibReader:
     """YuNet's boxes, dlib's own five points and 150 px chip, its ResNet (CC0; King 2017): 128 values.
 
-    The vectors keep their length (about 1.4), for the network was trained on Euclidean distance: the same
-    person lies within 0.6. Cosines order pairs nearly as well, but strangers' already lie near 0.8.
+    The vectors keep their length (1.36 to 1.53), for the network was trained on Euclidean distance: the same
+    person lies within 0.6. On 61 photos of 7 people, cosines separate as well (same 0.93 and above, strangers
+    0.91 and below), but only in that narrow band. Descriptors differ by 0.03 from those on dlib's own boxes.
     """
 
     recogniser = "dlib_resnet_v1"

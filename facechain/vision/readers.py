@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from facechain.protocols import FaceReader, Guard, Landmarker, Matter, Parser
+
+if TYPE_CHECKING:
+    from facechain.vision.age import AgeNet
 
 Where: TypeAlias = Callable[[str, str], Path]
 
@@ -71,6 +74,12 @@ def _open_nsfw(path: Where) -> Guard:
     return OpenNsfw(path("open_nsfw", "open-nsfw.onnx"))
 
 
+def _age(path: Where) -> AgeNet:
+    from facechain.vision.age import AgeNet
+
+    return AgeNet(path("age", "age-v1.onnx"))
+
+
 READERS: dict[str, Callable[[Where], FaceReader]] = {
     "yunet_sface": _yunet_sface,  # the default
     "dlib": _dlib,  # the judge
@@ -83,3 +92,4 @@ LANDMARKERS: dict[str, Callable[[Where], Landmarker]] = {"face_landmarker": _fac
 PARSERS: dict[str, Callable[[Where], Parser]] = {"selfie_multiclass": _selfie}
 MATTERS: dict[str, Callable[[Where], Matter]] = {"modnet": _modnet}
 GUARDS: dict[str, Callable[[Where], Guard]] = {"open_nsfw": _open_nsfw}
+AGES: dict[str, Callable[[Where], AgeNet]] = {"dlib_age": _age}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -54,14 +55,33 @@ def opencv_quietly(load: Callable[[], Loaded]) -> Loaded:
         cv2.utils.logging.setLogLevel(level)
 
 
+@contextlib.contextmanager
+def _native_chatter_hidden() -> Iterator[None]:
+    """LiteRT announces its CPU delegate on the error stream and has no switch for that; exceptions still come."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # no error stream at all
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 class LiteModel:
     """A TFLite network with one input; not safe to share between threads."""
 
     def __init__(self, content: bytes) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
-        self._interpreter = Interpreter(model_content=content, num_threads=threads())
-        self._interpreter.allocate_tensors()
+        with _native_chatter_hidden():
+            self._interpreter = Interpreter(model_content=content, num_threads=threads())
+            self._interpreter.allocate_tensors()
         self._input = self._interpreter.get_input_details()[0]["index"]
         self._outputs = [detail["index"] for detail in self._interpreter.get_output_details()]
 
