@@ -74,7 +74,7 @@ def test_the_demo_photos(models, tools):
 
 
 def test_press_photos_pass_and_only_repeated_ones_are_dropped(models, quick):
-    for person in sorted((models / "johns").iterdir()):
+    for person in sorted((models / "johns").glob("John_*")):
         result = intake(sorted(person.glob("*.jpg")), quick)
         assert set(reasons(result).values()) <= {Reason.DUPLICATE}, person.name
         assert len(result.crops) >= 9

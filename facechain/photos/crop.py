@@ -91,7 +91,7 @@ def cut(pixels: Pixels, placing: Placing, fill: int = PORTRAIT.fill) -> Pixels:
 
 def inside(photo_shape: tuple[int, ...], placing: Placing) -> Mask:
     """(side, side): 1 where the crop shows the photo, 0 where it was filled."""
-    return _warp(np.ones(photo_shape[:2], np.float32), placing, (0.0,))
+    return _warp(np.ones(photo_shape[:2], np.float32), placing, (0.0,))  # type: ignore[return-value]
 
 
 def _warp(picture: np.ndarray, placing: Placing, border: tuple[float, ...]) -> np.ndarray:
@@ -137,7 +137,7 @@ def head_mask(parts: Parts, face: Face) -> Mask:
     around = labels[max(0, y - 4) : y + 5, max(0, x - 4) : x + 5]
     numbers = around[around > 0]
     if not len(numbers):
-        return np.zeros_like(head)
+        return np.zeros(head.shape, np.float32)
     piece = (labels == np.bincount(numbers).argmax()).astype(np.uint8)
     soft_edge = cv2.dilate(piece, np.ones((5, 5), np.uint8))
     return (head * soft_edge).astype(np.float32)

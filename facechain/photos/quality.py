@@ -134,7 +134,7 @@ def score(look: Look, limits: Limits = LIMITS) -> float:
 ADVICE: Mapping[Reason, str] = {
     Reason.UNREADABLE: "This file cannot be read; copy it again from the camera or the original.",
     Reason.NO_FACE: "No face was found; use a photo in which the face is large and seen from the front.",
-    Reason.SEVERAL_PEOPLE: "Several people are in it and it is not clear which one is meant; cut the photo to one person.",
+    Reason.SEVERAL_PEOPLE: "Several people are in it and it is not clear who is meant; cut the photo to one person.",
     Reason.TOO_SMALL: "The face is too small; come closer or use the original instead of a reduced copy.",
     Reason.BLURRED: "The face is blurred; hold the camera still and focus on the eyes.",
     Reason.TOO_DARK: "The face is too dark; turn towards a window or add light.",

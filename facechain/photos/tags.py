@@ -121,7 +121,7 @@ def _glasses(sight: Sight) -> _Seen:
 
 
 def _hair(sight: Sight) -> np.ndarray | None:
-    """Pixels that are surely hair, (H, W) bool; None when there is too little of it, or of the photo around the head."""
+    """Pixels that are surely hair, (H, W) bool; None when too little of it, or of the head, is in the photo."""
     if sight.parts is None or _head_shown(sight) < 0.9:
         return None
     hair = (sight.parts.masks[Part.HAIR] > 0.7) & (sight.shown > 0.5)
