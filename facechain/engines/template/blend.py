@@ -13,7 +13,7 @@ from facechain.types import Mask
 
 def polygon(
     size: tuple[int, int], points_px: NDArray, ring: Sequence[int], grow_px: float = 0, soft_px: float = 0
-) -> Mask:
+) -> NDArray:
     """Filled ring of landmarks, grown (or shrunk, if negative) and feathered; (H, W) 0…1."""
     mask = np.zeros(size, np.uint8)
     hull = np.round(points_px[list(ring), :2] * 16).astype(np.int32)
@@ -26,7 +26,7 @@ def polygon(
     return cv2.GaussianBlur(soft, (0, 0), soft_px) if soft_px > 0 else soft
 
 
-def bands(person: NDArray, picture: NDArray, mask: Mask, levels: int) -> NDArray[np.float32]:
+def bands(person: NDArray, picture: NDArray, mask: Mask, levels: int) -> NDArray:
     """Blend two (H, W, 3) pictures: coarse bands mix over a wide seam, fine bands over a narrow one."""
     a, b, m = person.astype(np.float32), picture.astype(np.float32), mask.astype(np.float32)
     stack = []

@@ -9,23 +9,12 @@ from dataclasses import fields
 
 import numpy as np
 
+from facechain.engines.template.card import CARD
 from facechain.engines.template.choose import Source, choose
 from facechain.engines.template.fuse import Settings, fuse
 from facechain.errors import EngineError, TemplateError
-from facechain.protocols import EngineCard, Identity, Landmarker, Paint, Parser, Tick, silent
+from facechain.protocols import Identity, Landmarker, Paint, Parser, Tick, silent
 from facechain.types import Canvas, Crop, Part, Person, Pixels, Shot, Style
-
-CARD = EngineCard(
-    name="template",
-    title="Face into a picture",
-    learns="instantly",
-    bases=(),
-    min_photos=1,
-    packs=("landmarker", "parser"),
-    needs_canvas=True,
-    paints_canvas=True,
-    summary="Fuses the person's face into a picture you choose; photographic, seconds on any computer.",
-)
 
 
 class TemplateEngine:

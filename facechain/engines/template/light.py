@@ -15,20 +15,20 @@ from facechain.types import Mask
 Linear = NDArray[np.float32]  # (H, W, 3), 0…1 linear light
 
 
-def to_linear(pixels: NDArray) -> Linear:
+def to_linear(pixels: NDArray) -> NDArray:
     """sRGB 0…255 to linear 0…1 (IEC 61966-2-1)."""
     v = np.clip(pixels.astype(np.float32) / 255, 0, 1)
     return np.where(v <= 0.04045, v / 12.92, ((v + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 
-def to_srgb(linear: Linear) -> NDArray[np.float32]:
+def to_srgb(linear: Linear) -> NDArray:
     """Linear 0…1 to sRGB 0…255, with highlights rolled off instead of clipped."""
     v = np.maximum(linear, 0)
     v = np.where(v > 0.85, 0.85 + 0.15 * np.tanh((v - 0.85) / 0.15), v)
     return np.where(v <= 0.0031308, v * 12.92, 1.055 * v ** (1 / 2.4) - 0.055).astype(np.float32) * 255
 
 
-def _low_pass(picture: Linear, skin: Mask, sigma_px: float) -> Linear:
+def _low_pass(picture: Linear, skin: Mask, sigma_px: float) -> NDArray:
     """Mean of the skin around each pixel; where no skin is near, the mean of all of it."""
     # Work small: a blur this wide carries no detail.
     factor = max(1, int(sigma_px / 4))
@@ -54,7 +54,7 @@ def relit(
     features: Mask,
     face_px: float,
     local: float,
-) -> Linear:
+) -> NDArray:
     """The person's face under the template's light.
 
     `skin` is where both show bare skin; `lips` have a tone of their own; `features` are the eyes and the inside of
@@ -77,7 +77,7 @@ def relit(
     return person * (ratio + features[..., None] * (grey - ratio))
 
 
-def _tamed(person: Linear, skin: Mask, brighter: NDArray, sigma_px: float) -> NDArray[np.float32]:
+def _tamed(person: Linear, skin: Mask, brighter: NDArray, sigma_px: float) -> NDArray:
     """Factor that keeps a face from looking like metal when its tone is lifted.
 
     A shine lies on top of the skin's own colour, so it must not grow with it; and shadows soften on lighter skin.
@@ -89,7 +89,7 @@ def _tamed(person: Linear, skin: Mask, brighter: NDArray, sigma_px: float) -> ND
     return np.clip(shine * shadow / np.maximum(relief, 1e-2), 0.2, 3)
 
 
-def _even_colour(person: Linear, skin: Mask, brighter: NDArray, sigma_px: float) -> NDArray[np.float32]:
+def _even_colour(person: Linear, skin: Mask, brighter: NDArray, sigma_px: float) -> NDArray:
     """Factor that draws the colour of each place towards that of the skin around it.
 
     A camera's colour errors in deep tones would become blotches when lifted to light ones.
@@ -101,15 +101,15 @@ def _even_colour(person: Linear, skin: Mask, brighter: NDArray, sigma_px: float)
     return np.clip(hue ** (keep - 1), 0.5, 2)
 
 
-def _grey(picture: NDArray) -> NDArray[np.float32]:
+def _grey(picture: NDArray) -> NDArray:
     return picture.mean(2, keepdims=True)
 
 
-def _ratio(person: NDArray, template: NDArray, skin: Mask, sigma_px: float) -> NDArray[np.float32]:
+def _ratio(person: NDArray, template: NDArray, skin: Mask, sigma_px: float) -> NDArray:
     return _low_pass(template, skin, sigma_px) / np.maximum(_low_pass(person, skin, sigma_px), 1e-3)
 
 
-def match_grain(person: NDArray, template: NDArray, skin: Mask, seed: int, face_px: float) -> NDArray[np.float32]:
+def match_grain(person: NDArray, template: NDArray, skin: Mask, seed: int, face_px: float) -> NDArray:
     """Give the face the finest texture of the picture: its grain, and no more sharpness than all around.
 
     Both are (H, W, 3) sRGB 0…255; the same seed gives the same grain.
@@ -129,7 +129,7 @@ def match_grain(person: NDArray, template: NDArray, skin: Mask, seed: int, face_
     return person
 
 
-def _fine_band(picture: NDArray) -> NDArray[np.float32]:
+def _fine_band(picture: NDArray) -> NDArray:
     grey = picture.astype(np.float32).mean(2)
     return np.abs(grey - cv2.GaussianBlur(grey, (0, 0), 1.0))
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.linalg import splu
 
-Map = NDArray[np.float32]
+Map = NDArray
 
 
 def identity_map(height: int, width: int) -> Map:
@@ -59,7 +59,7 @@ def smooth_inside(values: NDArray, inside: NDArray[np.bool_], sigma_px: float) -
     return np.where(inside[..., None], blurred / np.maximum(norm, 1e-6)[..., None], values)
 
 
-def follow(inside: NDArray[np.bool_], shift_px: NDArray, reach_px: float, grid: int = 112) -> NDArray[np.float32]:
+def follow(inside: NDArray[np.bool_], shift_px: NDArray, reach_px: float, grid: int = 112) -> NDArray:
     """Shift of the surroundings: equal to `shift_px` (H, W, 2) inside, fading to exactly zero at the border.
 
     Solves the screened Poisson equation ∇²u = u / reach² on a coarse grid, so hair, ears and neck move along with
@@ -104,12 +104,12 @@ def follow(inside: NDArray[np.bool_], shift_px: NDArray, reach_px: float, grid: 
     return field * rim[..., None]
 
 
-def _edge_ramp(length: int, step: float) -> NDArray[np.float32]:
+def _edge_ramp(length: int, step: float) -> NDArray:
     away = np.minimum(np.arange(length), np.arange(length)[::-1])
     return np.clip((away - 1) / max(2 * step, 2), 0, 1).astype(np.float32)
 
 
-def read(pixels: NDArray, where: Map, shrink: float = 1.0) -> NDArray[np.float32]:
+def read(pixels: NDArray, where: Map, shrink: float = 1.0) -> NDArray:
     """Sample `pixels` at `where`; `shrink` source pixels fall on one, so blur first if > 1."""
     source = pixels.astype(np.float32)
     if shrink > 1.2:

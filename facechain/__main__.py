@@ -1,0 +1,3 @@
+from facechain.cli import main
+
+main()

@@ -1,0 +1,66 @@
+"""facechain make and judge"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from facechain.cli.options import Json
+
+
+def make(
+    person: Annotated[list[str], typer.Argument(help="Who; several for one picture with several faces.")],
+    engine: Annotated[str, typer.Option(help="How to paint; see `facechain engines`.")] = "",
+    style: Annotated[str, typer.Option(help="A look; see `facechain styles`.")] = "",
+    template: Annotated[Path | None, typer.Option(help="Your own picture to paint into.")] = None,
+    faces: Annotated[str, typer.Option(help="Which face each person becomes, left to right, e.g. 2,1.")] = "",
+    prompt: Annotated[str, typer.Option(help="Words for engines that read them.")] = "",
+    negative: Annotated[str, typer.Option(help="What should not be in the picture.")] = "",
+    count: Annotated[int, typer.Option(min=1, max=10_000, help="How many to make.")] = 8,
+    keep: Annotated[int, typer.Option(min=1, help="How many of them to keep at most.")] = 4,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same pictures.")] = None,
+    option: Annotated[list[str] | None, typer.Option("--set", help="An engine's setting, e.g. strength=0.8.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Copy the kept portraits here.")] = None,
+    format: Annotated[str, typer.Option(help="png, jpeg or webp.")] = "png",
+    as_json: Json = False,
+) -> None:
+    """Make portraits, judge them, keep the true likenesses."""
+    from facechain.bootstrap import studio
+    from facechain.cli import show
+    from facechain.types import Request
+
+    request = Request(
+        people=tuple(person),
+        engine=engine,
+        style=style,
+        slots=show.numbers(faces),
+        prompt=prompt,
+        negative=negative,
+        count=count,
+        keep=keep,
+        seed=seed,
+        options=show.settings(option or ()),
+    )
+    with show.progress(as_json) as tick:
+        made = studio().make(request, template=template, out=out, format=format, tick=tick)
+    if as_json:
+        typer.echo(show.as_json(made))
+        return
+    show.verdicts(made.results)
+    typer.echo(f"\n{made.summary}\nThey are in {made.folder}")
+
+
+def judge(
+    pictures: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
+    person: Annotated[str, typer.Option("--person", help="Who they should show.")],
+    as_json: Json = False,
+) -> None:
+    """Say of any picture whether it shows the person, by a recogniser that made none of them."""
+    from facechain.bootstrap import studio
+    from facechain.cli import show
+
+    with show.progress(as_json) as tick:
+        results = studio().judge(pictures, person, tick)
+    typer.echo(show.as_json(results)) if as_json else show.verdicts(results)

@@ -1,0 +1,182 @@
+"""How the command line shows things: progress bars, tables, JSON, one-line errors."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from facechain.errors import UserError
+from facechain.protocols import Tick
+from facechain.types import Crop, Rejection
+
+if TYPE_CHECKING:
+    from facechain.studio import Album, Result
+
+
+def as_json(value: Any) -> str:
+    """Any of our values as JSON; pixels and embeddings are left out, they are not for reading."""
+    return json.dumps(_plain(value), indent=2, ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        pairs = ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))
+        return {name: _plain(item) for name, item in pairs if not _is_array(item)}
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(item) for item in value]
+    if not isinstance(value, type) and hasattr(value, "item") and not hasattr(value, "__len__"):
+        return value.item()  # a numpy number
+    return value
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "dtype") and hasattr(value, "shape") and value.shape != ()
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    drawn = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        drawn.add_column(column, overflow="fold")
+    for row in rows:
+        drawn.add_row(*(str(cell) for cell in row))
+    Console(highlight=False).print(drawn)
+
+
+def size(count: int) -> str:
+    return "?" if not count else f"{count / 1e6:.1f} MB"
+
+
+def numbers(text: str) -> tuple[int | None, ...]:
+    """ "2,1" to (1, 0): people count faces from one. Raises UserError."""
+    try:
+        return tuple(int(part) - 1 for part in text.split(",")) if text else ()
+    except ValueError:
+        raise UserError(f"{text!r} is not a list of face numbers.", "Write for example --faces 2,1") from None
+
+
+def settings(pairs: Sequence[str]) -> dict[str, Any]:
+    """ "strength=0.8" to {"strength": 0.8}. Raises UserError."""
+    made: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise UserError(f"{pair!r} is not a setting.", "Write for example --set strength=0.8")
+        try:
+            made[name] = json.loads(value)
+        except json.JSONDecodeError:
+            made[name] = value
+    return made
+
+
+def crops(accepted: Sequence[Crop], held_out: Sequence[Crop], rejections: Sequence[Rejection]) -> None:
+    """One line a photo: what became of it."""
+    rows = [(c.photo_name, "accepted", f"{c.quality:.2f}", c.caption) for c in accepted]
+    rows += [(c.photo_name, "for the judge", f"{c.quality:.2f}", c.caption) for c in held_out]
+    rows += [(r.photo_name, r.reason.value.replace("_", " "), "", r.advice) for r in rejections]
+    table("", ("photo", "result", "quality", "what it shows, or what would help"), rows)
+
+
+def album(persons: Album) -> None:
+    for number, names in enumerate(persons.persons, 1):
+        print(f"person {number}: {', '.join(names)}")
+    if persons.left_out:
+        print(f"left out (too poor to tell who): {', '.join(persons.left_out)}")
+
+
+def verdicts(results: Sequence[Result]) -> None:
+    """One line a face: what the judge says of it."""
+    rows = [
+        (
+            result.path.name,
+            v.person,
+            v.call.value,
+            _number(v.likeness),
+            _number(v.likeness_given),
+            _number(v.copy_score),
+            v.faces,
+            "kept" if v.kept else "",
+            v.why,
+        )
+        for result in results
+        for v in result.verdicts
+    ]
+    columns = ("picture", "person", "judge says", "likeness", "to given", "copy", "faces", "", "why")
+    table("", columns, rows)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+@contextmanager
+def progress(quiet: bool = False) -> Iterator[Tick]:
+    """A tick that draws one bar a stage, with rate and time left, on stderr; silent when piped or asked."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda stage, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def tick(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield tick
+
+
+@contextmanager
+def downloads(quiet: bool = False) -> Iterator[Tick]:
+    """As `progress`, counting bytes."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda stage, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TaskID,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def tick(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total or None)
+            bars.update(tasks[stage], completed=done, total=total or None)
+
+        yield tick

@@ -1,0 +1,82 @@
+"""facechain styles, engines, doctor and demo"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from facechain.cli.options import Json
+
+
+def styles(as_json: Json = False) -> None:
+    """Every look in configs/styles."""
+    from facechain.bootstrap import studio
+    from facechain.cli import show
+
+    known = studio().styles()
+    if as_json:
+        typer.echo(show.as_json(known))
+        return
+    show.table(
+        "",
+        ("style", "title", "paints", "licence"),
+        [(s.id, s.title, "into a picture" if s.template_pack else "freely", s.licence) for s in known],
+    )
+
+
+def engines(as_json: Json = False) -> None:
+    """Every way to paint: what it needs, costs and allows, and whether it can run here."""
+    from facechain.bootstrap import studio
+    from facechain.cli import show
+
+    known = studio().engines()
+    if as_json:
+        typer.echo(show.as_json(known))
+        return
+    for offer in known:
+        card = offer.card
+        needs = f"{card.min_photos}+ photos" if card.min_photos > 1 else "1 photo"
+        typer.echo(f"{card.name}: {card.title}. {card.summary}")
+        typer.echo(f"    learns {card.learns} from {needs}; commercial use: {offer.commercial}; {offer.state}\n")
+
+
+def doctor(as_json: Json = False) -> None:
+    """Check this machine: Python, packages, models, disk, workspace; every finding with what to do."""
+    from facechain.bootstrap import examine
+    from facechain.cli import show
+
+    findings = examine()
+    if as_json:
+        typer.echo(show.as_json(findings))
+    else:
+        for finding in findings:
+            typer.echo(
+                f"{'ok  ' if finding.ok else 'TODO'} {finding.what}{'' if finding.ok else ' ' + finding.next_step}"
+            )
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(2)
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("out/demo"),
+    as_json: Json = False,
+) -> None:
+    """The whole way on real photos: enrol, make, judge; writes portraits, a contact sheet and a table."""
+    from facechain.bootstrap import fetch_packs, studio
+    from facechain.cli import show
+    from facechain.demo import run
+
+    with show.downloads(as_json) as tick:
+        fetch_packs((), "core", tick)
+        fetch_packs((), "demo", tick)
+    with show.progress(as_json) as tick:
+        shown = run(studio(), out, tick)
+    if as_json:
+        typer.echo(show.as_json(shown))
+        return
+    show.verdicts(shown.portraits)
+    typer.echo("\nThe same judge on pictures that do not show the person:")
+    show.verdicts(shown.strangers)
+    typer.echo(f"\n{shown.summary}\nContact sheet: {shown.sheet}\nNext: facechain people add NAME PHOTOS…")

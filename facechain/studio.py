@@ -1,0 +1,359 @@
+"""Every verb a person can ask for. The doors call one of these and show what comes back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from facechain.config import App
+from facechain.errors import EngineError, PhotoError, TemplateError, UserError
+from facechain.judge.calibration import Calibration
+from facechain.judge.likeness import Reference, judge, refer
+from facechain.judge.rank import rank
+from facechain.people.cluster import cluster
+from facechain.people.consent import consent
+from facechain.people.enrol import enrol
+from facechain.people.names import slug
+from facechain.photos.intake import Intake, intake
+from facechain.photos.intake import Tools as IntakeTools
+from facechain.photos.read import find, read
+from facechain.portraits import provenance, scene
+from facechain.portraits.export import copy_all
+from facechain.portraits.finish import finish
+from facechain.portraits.shots import plan, resolve_seed
+from facechain.protocols import Engine, EngineCard, FaceReader, Guard, Identity, Landmarker, Parser, Tick, silent
+from facechain.types import Face, Person, Pixels, Portrait, Reason, Rejection, Request, Style, Verdict
+
+if TYPE_CHECKING:
+    from facechain.packs.fetch import Packs
+    from facechain.photos.tags import AgeReader
+    from facechain.store.workspace import PersonSummary, Workspace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tools:
+    """What the stages are handed. Models are behind calls, so that listing people opens none."""
+
+    reader: Callable[[], FaceReader]
+    judge: Callable[[], FaceReader]
+    landmarker: Callable[[], Landmarker]
+    parser: Callable[[], Parser]
+    ages: Callable[[], AgeReader]
+    guard: Callable[[], Guard]
+    cards: tuple[EngineCard, ...]
+    engine: Callable[[str], Engine]
+    calibration: Callable[[str], Calibration]
+    packs: Packs
+    workspace: Workspace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Enrolled:
+    person: Person
+    rejections: tuple[Rejection, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Album:
+    """A mixed album, by photo name; a name stands twice when two people are in the photo."""
+
+    persons: tuple[tuple[str, ...], ...]
+    left_out: tuple[str, ...]
+    rejections: tuple[Rejection, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One picture and what the judge says of everybody in it."""
+
+    id: str
+    path: Path
+    verdicts: tuple[Verdict, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    folder: Path
+    seed: int
+    results: tuple[Result, ...]
+    summary: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """An engine, and whether it can run here."""
+
+    card: EngineCard
+    commercial: str  # "yes", "no" or "ask", of its packs together
+    missing: tuple[str, ...]  # packs not fetched
+    state: str
+
+
+class Studio:
+    def __init__(self, app: App, styles: dict[str, Style], tools: Tools) -> None:
+        self.app = app
+        self.tools = tools
+        self._styles = styles
+
+    # ── photos and people ────────────────────────────────────────────────────────────────────────
+
+    def check_photos(self, paths: Sequence[Path], tick: Tick = silent) -> Intake:
+        """Every photo as a crop or as a rejection with advice."""
+        return intake(self._photos(paths), self._intake_tools(), tick=tick)
+
+    def sort_album(self, paths: Sequence[Path], tick: Tick = silent) -> Album:
+        """A mixed album sorted into persons."""
+        reader, names, faces, rejected = self.tools.reader(), [], [], []
+        photos = self._photos(paths)
+        for done, path in enumerate(photos):
+            tick("photos", done, len(photos))
+            try:
+                faces.append(reader.read(read(path).pixels))
+                names.append(path.name)
+            except PhotoError as error:
+                rejected.append(_unreadable(path, error))
+        sorted_ = cluster(faces, tick=tick)
+        return Album(
+            persons=tuple(tuple(names[where.photo] for where in person) for person in sorted_.persons),
+            left_out=tuple(names[where.photo] for where in sorted_.left_out),
+            rejections=tuple(rejected),
+        )
+
+    def enrol(
+        self, name: str, paths: Sequence[Path], *, consent_by: str, purpose: str, tick: Tick = silent
+    ) -> Enrolled:
+        """Photos of one person become that person. Raises ConsentMissing before a photo is opened without consent."""
+        agreed = consent(who=name, given_by=consent_by, purpose=purpose)
+        folder = slug(name)
+        self.tools.workspace.check_free(folder)
+        photos = self._photos(paths)
+        checked = intake(photos, self._intake_tools(), tick=tick)
+        person = enrol(name, checked.crops, agreed, self.app.hold_back)
+        self.tools.workspace.save_person(folder, person, photos)
+        return Enrolled(person=person, rejections=checked.rejections)
+
+    def people(self) -> tuple[PersonSummary, ...]:
+        return self.tools.workspace.list_people()
+
+    def person(self, name: str) -> Person:
+        return self.tools.workspace.load_person(slug(name))
+
+    def forget(self, name: str) -> int:
+        """Deletes the person and every portrait of them; returns how many portraits that were."""
+        return self.tools.workspace.forget(slug(name))
+
+    # ── portraits ────────────────────────────────────────────────────────────────────────────────
+
+    def make(
+        self,
+        request: Request,
+        *,
+        template: Path | None = None,
+        out: Path | None = None,
+        format: str = "png",
+        tick: Tick = silent,
+    ) -> Made:
+        """enrolled people → learn → shoot → finish → judge → keep."""
+        request = replace(request, engine=request.engine or self.app.engine, seed=resolve_seed(request.seed))
+        people = [self.person(name) for name in request.people]
+        engine, style = self._engine(request.engine, people), self.style(request.style)
+        canvas, faces, slots = self._canvas(engine.card, request, style, template)
+        identities = [engine.learn(person, tick) for person in people]
+        portraits = self._shoot(engine, identities, request, style, canvas, faces, slots, tick)
+        judged = self._judged(portraits, people, engine.card)
+        return self._keep(judged, request, out, format, expected_faces=len(faces) or len(people))
+
+    def judge(self, paths: Sequence[Path], name: str, tick: Tick = silent) -> tuple[Result, ...]:
+        """Any pictures, judged against one person."""
+        reader = self.tools.judge()
+        reference, calibration = self._reference(self.person(name)), self.tools.calibration(reader.recogniser)
+        pictures, results = self._photos(paths), []
+        for done, path in enumerate(pictures):
+            tick("judging", done, len(pictures))
+            verdict = judge(read(path).pixels, reference, reader, calibration)
+            results.append(Result(id=path.name, path=path, verdicts=(replace(verdict, why=verdict.call.value),)))
+        return tuple(results)
+
+    def styles(self) -> tuple[Style, ...]:
+        return tuple(self._styles.values())
+
+    def style(self, id: str) -> Style:
+        """Raises UserError with the nearest names when there is no such style."""
+        if not id:
+            return Style(id="", title="no style", licence="")
+        if id not in self._styles:
+            raise UserError(f"There is no style {id!r}.", "See `facechain styles`.")
+        return self._styles[id]
+
+    def engines(self) -> tuple[Offer, ...]:
+        offers = []
+        for card in self.tools.cards:
+            missing = tuple(id for id in card.packs if not self.tools.packs.status(id).present)
+            state = f"needs: facechain packs fetch {' '.join(missing)}" if missing else "ready"
+            commercial = self.tools.packs.licences(card.packs).commercial
+            offers.append(Offer(card=card, commercial=commercial, missing=missing, state=state))
+        return tuple(offers)
+
+    # ── one paragraph each ───────────────────────────────────────────────────────────────────────
+
+    def _engine(self, name: str, people: Sequence[Person]) -> Engine:
+        engine = self.tools.engine(name)
+        for person in people:
+            if len(person.crops) < engine.card.min_photos:
+                raise EngineError(
+                    f"{engine.card.title} learns from {engine.card.min_photos} photos, {person.name} has "
+                    f"{len(person.crops)}.",
+                    "Add more photos, or choose another engine.",
+                )
+        return engine
+
+    def _canvas(
+        self, card: EngineCard, request: Request, style: Style, template: Path | None
+    ) -> tuple[Pixels | None, tuple[Face, ...], tuple[int, ...]]:
+        """The picture to paint into, its faces, and who becomes which; nothing for engines that paint freely."""
+        if template is not None:
+            pixels = read(template).pixels
+        elif style.template_pack:
+            pixels = read(self.tools.packs.path(style.template_pack, style.template_file)).pixels
+        elif card.needs_canvas:
+            raise TemplateError(f"{card.title} needs a picture to paint into.", "Give --template IMAGE or --style ID.")
+        else:
+            return None, (), ()
+        faces = self.tools.reader().detect(pixels)
+        return pixels, faces, scene.assign(faces, request.people, request.slots)
+
+    def _shoot(
+        self,
+        engine: Engine,
+        identities: Sequence[Identity],
+        request: Request,
+        style: Style,
+        canvas: Pixels | None,
+        faces: tuple[Face, ...],
+        slots: tuple[int, ...],
+        tick: Tick,
+    ) -> Iterator[Portrait]:
+        packs = {id: self.tools.packs.revision(id) for id in engine.card.packs}
+        shots = plan(request, style)
+        started = time.perf_counter()
+        painted = scene.paint(engine, identities, style, shots, canvas, faces, slots)
+        for done, (shot, pixels) in enumerate(painted):
+            tick("painting", done, len(shots))
+            finished, before = finish(pixels, ())
+            recipe = {
+                "engine": engine.card.name,
+                "packs": packs,
+                "style": style.id,
+                "seed": request.seed,
+                "shot": asdict(shot),
+                "faces": list(slots),
+                "seconds": round(time.perf_counter() - started, 3),
+            }
+            started = time.perf_counter()
+            yield Portrait(
+                id=f"{request.seed}-{shot.index:04d}",
+                people=request.people,
+                pixels=finished,
+                before_finish=before,
+                slots=slots,
+                recipe=recipe,
+            )
+        tick("painting", len(shots), len(shots))
+
+    def _judged(
+        self, portraits: Iterator[Portrait], people: Sequence[Person], card: EngineCard
+    ) -> Iterator[tuple[Portrait, tuple[Verdict, ...], str]]:
+        """Each portrait with a verdict for everybody in it, and why it may not be shown, if so."""
+        reader, guard = self.tools.judge(), self.tools.guard()
+        calibration = self.tools.calibration(reader.recogniser)
+        references = [self._reference(person) for person in people]
+        for portrait in portraits:
+            verdicts = tuple(
+                judge(
+                    portrait.pixels,
+                    reference,
+                    reader,
+                    calibration,
+                    coach=card.recogniser,
+                    slot=portrait.slots[at] if portrait.slots else None,
+                    before=portrait.before_finish,
+                )
+                for at, reference in enumerate(references)
+            )
+            unsafe = guard.unsafe(portrait.pixels) > self.app.unsafe_above
+            yield portrait, verdicts, "the safety guard does not pass it" if unsafe else ""
+
+    def _keep(
+        self,
+        judged: Iterator[tuple[Portrait, tuple[Verdict, ...], str]],
+        request: Request,
+        out: Path | None,
+        format: str,
+        expected_faces: int,
+    ) -> Made:
+        """Stores every portrait as it comes, so that a stop loses none; then ranks them and says how it went."""
+        workspace = self.tools.workspace
+        run = workspace.new_run(slug(request.people[0]))
+        ids, paths, scored, vetoes = [], [], [], {}
+        for portrait, verdicts, veto in judged:
+            recipe, composite = portrait.recipe, bool(portrait.slots)
+            path = workspace.save_portrait(
+                run,
+                portrait,
+                verdicts,
+                format,
+                lambda to, p=portrait, r=recipe, c=composite: provenance.save(to, p.pixels, r, format, generated=not c),
+            )
+            if veto:
+                vetoes[len(ids)] = veto
+            ids.append(portrait.id)
+            paths.append(path)
+            scored.append(verdicts)
+        keep = request.keep or self.app.keep
+        floor = self.tools.calibration(self.tools.judge().recogniser).other
+        ranked = rank(scored, keep, floor, expected_faces, vetoes)
+        for id, verdicts in zip(ids, ranked, strict=True):
+            workspace.save_verdicts(run, id, verdicts)
+        results = tuple(
+            Result(id=id, path=path, verdicts=verdicts)
+            for id, path, verdicts in sorted(zip(ids, paths, ranked, strict=True), key=lambda row: _best_first(row[2]))
+        )
+        kept = [result for result in results if result.verdicts[0].kept]
+        if out is not None:
+            copy_all([result.path for result in kept], out)
+        summary = f"{len(kept)} of {len(results)} portraits kept."
+        if not kept:
+            summary += " None was like the person: add photos closer to the template's pose, or take another template."
+        return Made(folder=out or run, seed=request.seed or 0, results=results, summary=summary)
+
+    # ── small things ─────────────────────────────────────────────────────────────────────────────
+
+    def _reference(self, person: Person) -> Reference:
+        return refer(person, self.tools.judge())
+
+    def _intake_tools(self) -> IntakeTools:
+        return IntakeTools(
+            reader=self.tools.reader(),
+            landmarker=self.tools.landmarker(),
+            parser=self.tools.parser(),
+            ages=self.tools.ages(),
+        )
+
+    def _photos(self, paths: Sequence[Path]) -> list[Path]:
+        photos = find(paths)
+        if not photos:
+            raise PhotoError(
+                f"There are no pictures in {', '.join(map(str, paths))}.", "Give photos or folders of photos."
+            )
+        return photos
+
+
+def _best_first(verdicts: tuple[Verdict, ...]) -> tuple[bool, float]:
+    return not verdicts[0].kept, -min(v.likeness or -1.0 for v in verdicts)
+
+
+def _unreadable(path: Path, error: PhotoError) -> Rejection:
+    return Rejection(photo_id="", photo_name=path.name, reason=Reason.UNREADABLE, advice=str(error))
