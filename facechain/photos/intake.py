@@ -75,7 +75,7 @@ def intake(
                 seen.add(photo.id)
                 outcomes.append(_first_round(photo, sources[index], tools, limits, framing, shelf))
         outcomes = _only_the_person(outcomes, tools, limits, framing, shelf)
-        outcomes = _without_repeats(outcomes)
+        outcomes = _without_repeats(outcomes, same.cosines(tools.reader.recogniser).picture)
         tick("photos", total, total)
         pictures = shelf.open()
         crops = tuple(item.crop(pictures) for item in outcomes if isinstance(item, _Candidate))
@@ -285,7 +285,9 @@ def _rows(faces: Iterable[Face]) -> NDArray[np.float32]:
     return same.units([face.embedding for face in faces if face.embedding is not None])
 
 
-def _without_repeats(outcomes: list[_Candidate | _Crowd | Rejection]) -> list[_Candidate | _Crowd | Rejection]:
+def _without_repeats(
+    outcomes: list[_Candidate | _Crowd | Rejection], alike_from: float
+) -> list[_Candidate | _Crowd | Rejection]:
     """Of pictures that are one picture, the best stays (the first of equals)."""
     candidates = [(at, item) for at, item in enumerate(outcomes) if isinstance(item, _Candidate)]
     if len(candidates) < 2:
@@ -296,7 +298,7 @@ def _without_repeats(outcomes: list[_Candidate | _Crowd | Rejection]) -> list[_C
     for number in sorted(range(len(candidates)), key=lambda n: (-candidates[n][1].quality, n)):
         at, item = candidates[number]
         others = np.array(kept, int)
-        alike = rows[others] @ rows[number] >= same.SAME_PICTURE_COSINE
+        alike = rows[others] @ rows[number] >= alike_from
         if ((stamps[others[alike]] != stamps[number]).mean(axis=1) < same.SAME_PICTURE_BITS).any():
             result[at] = _rejected(item, Reason.DUPLICATE)
         else:
