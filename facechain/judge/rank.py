@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from facechain.judge.likeness import COPY
@@ -10,14 +10,20 @@ from facechain.types import Call, Verdict
 
 
 def rank(
-    pictures: Sequence[tuple[Verdict, ...]], keep: int, floor: float, expected_faces: int | None = None
+    pictures: Sequence[tuple[Verdict, ...]],
+    keep: int,
+    floor: float,
+    expected_faces: int | None = None,
+    vetoes: Mapping[int, str] | None = None,
 ) -> list[tuple[Verdict, ...]]:
     """The same verdicts in the same order, with `kept` and `why` filled in.
 
     The best `keep` pictures by their least alike person stay, if everybody in them reaches `floor` and is not
-    called someone else. Equal likeness: the earlier picture wins.
+    called someone else. Equal likeness: the earlier picture wins. `vetoes` drops pictures by their place, for the
+    reason given.
     """
-    faults = [_fault(verdicts, floor, expected_faces) for verdicts in pictures]
+    vetoes = vetoes or {}
+    faults = [vetoes.get(at) or _fault(verdicts, floor, expected_faces) for at, verdicts in enumerate(pictures)]
     good = [index for index, fault in enumerate(faults) if not fault]
     order = sorted(good, key=lambda index: (-_least(pictures[index]), index))
     place = {index: number for number, index in enumerate(order, 1)}
@@ -29,7 +35,7 @@ def rank(
             kept, why = False, f"dropped: {_nth(place[index])} of {len(good)} by likeness, {keep} were asked for"
         else:
             kept, why = True, f"kept: {_nth(place[index])} of {len(good)} by likeness"
-        ranked.append(tuple(replace(v, kept=kept, why=why + _warning(v)) for v in verdicts))
+        ranked.append(tuple(replace(v, kept=kept, why=why + _notes(v)) for v in verdicts))
     return ranked
 
 
@@ -51,12 +57,15 @@ def _fault(verdicts: Sequence[Verdict], floor: float, expected_faces: int | None
     return ""
 
 
-def _warning(verdict: Verdict) -> str:
+def _notes(verdict: Verdict) -> str:
+    notes = []
+    if verdict.likeness is not None and verdict.call is Call.UNSURE:
+        notes.append("the judge is unsure")
     if verdict.copy_score is not None and verdict.copy_score > COPY:
-        return "; much liker to the given photos than to unseen ones, perhaps a copy"
+        notes.append("much liker to the given photos than to unseen ones, perhaps a copy")
     if verdict.likeness is not None and not verdict.held_out:
-        return "; scored against given photos, too few to hold one back"
-    return ""
+        notes.append("scored against given photos, too few to hold one back")
+    return "".join(f"; {note}" for note in notes)
 
 
 def _nth(number: int) -> str:
