@@ -30,7 +30,7 @@ GENERATED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMe
 COMPOSITE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"  # a picture, altered
 
 # A picture travels; who is in it and what their face measures stay at home.
-PRIVATE = frozenset({"person", "people", "name", "names", "consent", "identity", "embedding", "vector"})
+PRIVATE = frozenset({"person", "people", "consent", "embedding", "embeddings", "vector"})
 
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"

@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from facechain.errors import StoreError
 from facechain.types import Call, Portrait, Verdict
 
 ENDINGS: Mapping[str, str] = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
@@ -46,24 +47,28 @@ def sidecar_bytes(
 
 
 def with_verdicts(sidecar: Mapping[str, Any], verdicts: tuple[Verdict, ...]) -> bytes:
-    return json.dumps({**sidecar, "verdicts": [asdict(verdict) for verdict in verdicts]}, indent=1).encode()
+    judged = [asdict(verdict) for verdict in verdicts]
+    return json.dumps({**sidecar, "verdicts": judged}, indent=1, default=lambda number: number.item()).encode()
 
 
 def read_portrait(sidecar: Path) -> KeptPortrait:
-    """Raises OSError, KeyError, TypeError or ValueError when it is not what `sidecar_bytes` wrote."""
-    values = json.loads(sidecar.read_bytes())
-    return KeptPortrait(
-        id=values["id"],
-        path=sidecar.with_name(Path(values["picture"]).name),
-        slug=sidecar.parents[2].name,
-        run=sidecar.parent.name,
-        made=datetime.fromisoformat(values["made"]),
-        people=tuple(values["people"]),
-        slugs=tuple(values["slugs"]),
-        slots=tuple(values["slots"]),
-        recipe=values["recipe"],
-        verdicts=tuple(Verdict(**{**verdict, "call": Call(verdict["call"])}) for verdict in values["verdicts"]),
-    )
+    """Raises StoreError when it is not what `sidecar_bytes` wrote."""
+    try:
+        values = json.loads(sidecar.read_bytes())
+        return KeptPortrait(
+            id=values["id"],
+            path=sidecar.with_name(Path(values["picture"]).name),
+            slug=sidecar.parents[2].name,
+            run=sidecar.parent.name,
+            made=datetime.fromisoformat(values["made"]),
+            people=tuple(values["people"]),
+            slugs=tuple(values["slugs"]),
+            slots=tuple(values["slots"]),
+            recipe=values["recipe"],
+            verdicts=tuple(Verdict(**{**verdict, "call": Call(verdict["call"])}) for verdict in values["verdicts"]),
+        )
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise StoreError(f"{sidecar} is damaged.", "Delete it and the picture beside it.") from error
 
 
 def sidecars(people: Path) -> Iterator[tuple[Path, str]]:

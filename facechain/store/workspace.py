@@ -1,14 +1,12 @@
 """The workspace: one folder a person, holding everything that is known of them.
 
-    people/<slug>/person.json                     who, consent, which photos are learned from, template embedding
-    people/<slug>/photos/<photo id>.<ending>      photos as they came
-    people/<slug>/crops/<photo id>.npz            what intake made of them
-    people/<slug>/portraits/<run>/<id>.png .json  pictures with their sidecars
-    records.sqlite                                an index of all this; may be deleted at any time
-    .staging/  .lock                              work under way; one writer at a time
-
-What is in `.staging` is moved into place when it is whole. Whoever holds the lock may delete what is there: its
-writer is dead.
+people/<slug>/person.json                     who, consent, which photos are learned from, template embedding
+people/<slug>/photos/<photo id>.<ending>      photos as they came
+people/<slug>/crops/<photo id>.npz            what intake made of them
+people/<slug>/portraits/<run>/<id>.png .json  pictures with their sidecars
+records.sqlite                                an index of all this; may be deleted at any time
+.staging/<token>/ <token>.lock                being built; moved into place when whole, swept when its lock is free
+.lock                                         held by whoever changes any of the above
 """
 
 from __future__ import annotations
@@ -50,6 +48,7 @@ class Workspace:
         self.folder = folder
         self._people = folder / "people"
         self._staging = folder / ".staging"
+        self._database = folder / "records.sqlite"
         self._url = url
         self._sweep_if_idle()
 
@@ -69,11 +68,12 @@ class Workspace:
         Raises PersonError when the slug is taken, StoreError when the disk refuses.
         """
         self.check_free(slug)
-        with self._writing() as staging:
-            self.check_free(slug)
+        with self._building() as staging:
             write_person(staging, person, originals)
-            self._people.mkdir(exist_ok=True)
-            disk.move(staging, self._home(slug))
+            with self._alone():
+                self.check_free(slug)
+                self._people.mkdir(exist_ok=True)
+                disk.move(staging, self._home(slug))
 
     def load_person(self, slug: str) -> Person:
         """Exactly as saved. Raises PersonError when there is nobody of that slug, StoreError for damaged files."""
@@ -90,30 +90,30 @@ class Workspace:
         Interrupted, it can be run again: the person's own folder goes last.
         """
         self._known(slug)
-        with self._writing() as staging:
+        with self._alone():
             home = self._known(slug)
-            shown = [sidecar for sidecar in self._sidecars() if slug in _slugs(sidecar)]
-            own = sum(home in sidecar.parents for sidecar, _ in sidecars(self._people))
-            elsewhere = [sidecar for sidecar in shown if home not in sidecar.parents]
-            if records := self._records_if_any():
-                records.forget(slug, [sidecar.relative_to(self.folder).as_posix() for sidecar in shown])
+            found = [sidecar for sidecar, _ in sidecars(self._people)]
+            own = [sidecar for sidecar in found if home in sidecar.parents]
+            elsewhere = [s for s in found if home not in s.parents and slug in read_portrait(s).slugs]
+            if self._url or self._database.exists():
+                self._records().forget(slug, [sidecar.relative_to(self.folder).as_posix() for sidecar in elsewhere])
             for sidecar in elsewhere:
                 for ending in ENDINGS.values():
                     sidecar.with_suffix(ending).unlink(missing_ok=True)
                 sidecar.unlink()
             for picture in list(orphans(self._people)):
                 picture.unlink()
-            staging.rmdir()
-            disk.move(home, staging)
-            shutil.rmtree(staging)
-        return own + len(elsewhere)
+            doomed = self._staging / secrets.token_hex(8)
+            disk.move(home, doomed)
+            shutil.rmtree(doomed)
+        return len(own) + len(elsewhere)
 
     # ── portraits ────────────────────────────────────────────────────────────────────────────────
 
     def new_run(self, slug: str) -> Path:
         """An empty folder for the portraits of one sitting. Raises PersonError when there is nobody of that slug."""
         self._known(slug)
-        with self._writing():
+        with self._alone():
             run = self._known(slug) / "portraits" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
             run.mkdir()
             return run
@@ -134,21 +134,22 @@ class Workspace:
             raise StoreError(f"Pictures cannot be kept as {format!r}.", f"Choose one of {', '.join(ENDINGS)}.")
         picture = run / f"{disk.plain(portrait.id)}{ENDINGS[format]}"
         sidecar = picture.with_suffix(".json")
-        with self._writing() as staging:
-            people = self._shown(run, portrait)
-            if sidecar.exists():
-                raise StoreError(f"There is already a portrait {portrait.id!r} in {run}.", "Start a new run.")
+        with self._building() as staging:
             write(staging / picture.name)
-            details = sidecar_bytes(portrait, people, verdicts, picture.name, datetime.now(UTC))
-            disk.write(staging / sidecar.name, details)
-            disk.move(staging / picture.name, picture)
-            disk.move(staging / sidecar.name, sidecar)
+            with self._alone():
+                people = self._shown(run, portrait)
+                if sidecar.exists():
+                    raise StoreError(f"There is already a portrait {portrait.id!r} in {run}.", "Start a new run.")
+                details = sidecar_bytes(portrait, people, verdicts, picture.name, datetime.now(UTC))
+                disk.write(staging / sidecar.name, details)
+                disk.move(staging / picture.name, picture)
+                disk.move(staging / sidecar.name, sidecar)
         return picture
 
     def save_verdicts(self, run: Path, id: str, verdicts: tuple[Verdict, ...]) -> None:
         """Replaces what the judge said of a kept portrait."""
         sidecar = run / f"{disk.plain(id)}.json"
-        with self._writing() as staging:
+        with self._building() as staging, self._alone():
             if not sidecar.exists():
                 raise StoreError(f"There is no portrait {id!r} in {run}.", "It may have been forgotten meanwhile.")
             disk.write(staging / sidecar.name, with_verdicts(json.loads(sidecar.read_bytes()), verdicts))
@@ -158,13 +159,12 @@ class Workspace:
         """Every kept portrait that shows this person, or all of them; newest first."""
         if slug is not None:
             self._known(slug)
-        found = []
-        for sidecar in self._sidecars():
-            with contextlib.suppress(FileNotFoundError):  # forgotten while we read
-                kept = read_portrait(sidecar)
-                if slug is None or slug in kept.slugs:
-                    found.append(kept)
-        return tuple(sorted(found, key=lambda kept: (kept.made, kept.id), reverse=True))
+        return self._fresh_records().portraits(slug) if self._people.is_dir() else ()
+
+    def rebuild(self) -> None:
+        """Makes the records database anew from the folders."""
+        with self._alone():
+            self._records().rebuild()
 
     # ── small things ─────────────────────────────────────────────────────────────────────────────
 
@@ -183,9 +183,6 @@ class Workspace:
             raise PersonError(f"There is no {slug!r} in the workspace.", "See `facechain people list`, or add them.")
         return home
 
-    def _sidecars(self) -> list[Path]:
-        return [sidecar for sidecar, _ in sidecars(self._people)]
-
     def _shown(self, run: Path, portrait: Portrait) -> dict[str, str]:
         """Slug to name of the people a portrait shows, each given by name or slug."""
         if run.parent.parent.parent != self._people or not run.is_dir():
@@ -201,22 +198,37 @@ class Workspace:
         return shown
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[Path]:
-        """Holds the workspace alone, with an empty folder to build in; removed if it was not moved into place."""
+    def _alone(self) -> Iterator[None]:
+        """Holds the workspace against every other writer; for short steps only."""
         with disk.errors(self.folder):
             self._staging.mkdir(parents=True, exist_ok=True)
             with disk.locked(self.folder / ".lock"):
+                yield
+
+    @contextlib.contextmanager
+    def _building(self) -> Iterator[Path]:
+        """An empty folder to build in, beside others doing the same; removed unless moved into place."""
+        staging = self._staging / secrets.token_hex(8)
+        mine = staging.with_suffix(".lock")
+        with disk.errors(self.folder), contextlib.ExitStack() as stack:
+            with self._alone():
                 self._sweep()
-                staging = self._staging / secrets.token_hex(8)
+                stack.callback(mine.unlink, missing_ok=True)
+                stack.enter_context(disk.locked(mine))
                 staging.mkdir()
-                try:
-                    yield staging
-                finally:
-                    shutil.rmtree(staging, ignore_errors=True)
+            stack.callback(shutil.rmtree, staging, ignore_errors=True)
+            yield staging
 
     def _sweep(self) -> None:
+        """Removes what killed processes were building. Only for who holds the workspace."""
+        for lock in self._staging.glob("*.lock"):
+            with contextlib.suppress(OSError, StoreError):
+                with disk.locked(lock, patience_seconds=0):  # refused while its owner lives
+                    shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+                lock.unlink(missing_ok=True)
         for left in self._staging.iterdir():
-            shutil.rmtree(left, ignore_errors=True)
+            if left.is_dir() and not left.with_suffix(".lock").exists():
+                shutil.rmtree(left, ignore_errors=True)
 
     def _sweep_if_idle(self) -> None:
         """Clears up after a killed process, unless somebody is writing or we may not."""
@@ -224,12 +236,22 @@ class Workspace:
             with contextlib.suppress(OSError, StoreError), disk.locked(self.folder / ".lock", patience_seconds=0):
                 self._sweep()
 
-    def _records_if_any(self) -> Records | None:
-        return None
+    def _records(self, url: str = "") -> Records:
+        from facechain.store.records import Records  # not needed to list people, and slow to import
 
+        return Records(self.folder, url or self._url or f"sqlite:///{self._database}")
 
-def _slugs(sidecar: Path) -> list[str]:
-    return json.loads(sidecar.read_bytes())["slugs"]
+    def _fresh_records(self) -> Records:
+        """Up to date with the folders; in memory where the workspace cannot be written."""
+        records = self._records()
+        if records.behind():
+            try:
+                with self._alone():
+                    records.sync()
+            except StoreError:
+                records = self._records("sqlite://")
+                records.sync()
+        return records
 
 
 def _tidy(name: str) -> str:

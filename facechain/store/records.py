@@ -1,0 +1,256 @@
+"""An index of the workspace in a database: SQLite in the workspace, or whatever SQLAlchemy is given.
+
+The folders are the truth. `sync` reads what is new there and drops what is gone, so a missing, older or foreign
+database costs one pass over the sidecars and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, fields
+from datetime import datetime
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from sqlalchemy import event, exc
+from sqlalchemy.pool import NullPool, StaticPool
+
+from facechain.errors import StoreError
+from facechain.store.people import SHEET, read_summary
+from facechain.store.portraits import KeptPortrait, read_portrait, sidecars
+from facechain.types import Call, Verdict
+
+BUSY_SECONDS = 60
+_AT_ONCE = 500  # rows a statement names; SQLite's oldest limit is 999
+
+_tables = sa.MetaData()
+
+people = sa.Table(
+    "people",
+    _tables,
+    sa.Column("file", sa.String(300), primary_key=True),  # person.json, from the workspace
+    sa.Column("stamp", sa.String(60), nullable=False),
+    sa.Column("slug", sa.String(120), nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("photos", sa.Integer, nullable=False),
+    sa.Column("held_out", sa.Integer, nullable=False),
+    sa.Column("consent_by", sa.Text, nullable=False),
+    sa.Column("consent_when", sa.String(40), nullable=False),
+)
+
+portraits = sa.Table(
+    "portraits",
+    _tables,
+    sa.Column("file", sa.String(300), primary_key=True),  # the sidecar, from the workspace
+    sa.Column("stamp", sa.String(60), nullable=False),
+    sa.Column("id", sa.String(120), nullable=False),
+    sa.Column("picture", sa.String(300), nullable=False),
+    sa.Column("slug", sa.String(120), nullable=False),
+    sa.Column("run", sa.String(120), nullable=False),
+    sa.Column("made", sa.String(40), nullable=False, index=True),  # UTC, ISO 8601
+    sa.Column("slots", sa.JSON, nullable=False),
+    sa.Column("recipe", sa.JSON, nullable=False),
+)
+
+shown = sa.Table(
+    "shown",
+    _tables,
+    sa.Column("file", sa.String(300), sa.ForeignKey("portraits.file"), primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True),
+    sa.Column("slug", sa.String(120), nullable=False, index=True),
+    sa.Column("name", sa.Text, nullable=False),
+)
+
+verdicts = sa.Table(
+    "verdicts",
+    _tables,
+    sa.Column("file", sa.String(300), sa.ForeignKey("portraits.file"), primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True),
+    sa.Column("person", sa.Text, nullable=False),
+    sa.Column("call", sa.String(40), nullable=False),
+    sa.Column("likeness", sa.Float),
+    sa.Column("likeness_given", sa.Float),
+    sa.Column("likeness_before", sa.Float),
+    sa.Column("copy_score", sa.Float),
+    sa.Column("held_out", sa.Boolean, nullable=False),
+    sa.Column("faces", sa.Integer, nullable=False),
+    sa.Column("face_share", sa.Float, nullable=False),
+    sa.Column("sharpness", sa.Float, nullable=False),
+    sa.Column("judge", sa.Text, nullable=False),
+    sa.Column("kept", sa.Boolean, nullable=False),
+    sa.Column("why", sa.Text, nullable=False),
+)
+
+
+class Records:
+    """Callers hold the workspace's lock around `sync`, `rebuild` and `forget`. Raises StoreError throughout."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self._folder = folder
+        in_memory = url == "sqlite://"
+        is_sqlite = url.startswith("sqlite")
+        self._engine = sa.create_engine(
+            url,
+            poolclass=StaticPool if in_memory else NullPool,
+            connect_args={"timeout": BUSY_SECONDS} if is_sqlite else {},
+        )
+        self._is_file = is_sqlite and not in_memory
+        if is_sqlite:
+            # Freed pages are overwritten, and no second file keeps what was removed from the first.
+            event.listen(self._engine, "connect", _forgetful)
+
+    def behind(self) -> bool:
+        """Whether the folders have changed since the last `sync`."""
+        try:
+            with self._connection() as connection:
+                return any(any(_changes(connection, table, files)) for table, files in self._files())
+        except StoreError:
+            return True
+
+    def sync(self) -> None:
+        try:
+            self._sync()
+        except _Foreign:
+            self.rebuild()
+
+    def rebuild(self) -> None:
+        """Starts over from the folders."""
+        if self._is_file and self._engine.url.database:
+            for ending in ("", "-journal"):  # it may not even be a database
+                Path(self._engine.url.database + ending).unlink(missing_ok=True)
+        else:
+            with self._connection() as connection:
+                _tables.drop_all(connection)
+        self._sync()
+
+    def forget(self, slug: str, files: Sequence[str]) -> None:
+        """Removes a person and the portraits with these sidecars (relative to the workspace), down to the bytes."""
+        self.sync()
+        with self._connection() as connection:
+            connection.execute(people.delete().where(people.c.slug == slug))
+            rows = connection.execute(sa.select(portraits.c.file).where(portraits.c.slug == slug)).scalars()
+            _drop(connection, portraits, {*files, *rows})
+        if self._is_file:
+            with self._connection("AUTOCOMMIT") as connection:
+                connection.execute(sa.text("VACUUM"))
+
+    def portraits(self, slug: str | None = None) -> tuple[KeptPortrait, ...]:
+        """Those that show a person, or all; newest first."""
+        query = sa.select(portraits).order_by(portraits.c.made.desc(), portraits.c.id.desc())
+        if slug is not None:
+            query = query.where(portraits.c.file.in_(sa.select(shown.c.file).where(shown.c.slug == slug)))
+        with self._connection() as connection:
+            rows = connection.execute(query).mappings().all()
+            shows, judged = _by_file(connection, shown), _by_file(connection, verdicts)
+        return tuple(self._kept(row, shows.get(row["file"], []), judged.get(row["file"], [])) for row in rows)
+
+    def _kept(self, row: sa.RowMapping, shows: list[sa.RowMapping], judged: list[sa.RowMapping]) -> KeptPortrait:
+        return KeptPortrait(
+            id=row["id"],
+            path=(self._folder / row["file"]).with_name(row["picture"]),
+            slug=row["slug"],
+            run=row["run"],
+            made=datetime.fromisoformat(row["made"]),
+            people=tuple(who["name"] for who in shows),
+            slugs=tuple(who["slug"] for who in shows),
+            slots=tuple(row["slots"]),
+            recipe=row["recipe"],
+            verdicts=tuple(_verdict(verdict) for verdict in judged),
+        )
+
+    def _sync(self) -> None:
+        with self._connection() as connection:
+            _tables.create_all(connection)
+            for table, files in self._files():
+                new, gone = _changes(connection, table, files)
+                _drop(connection, table, {*new, *gone})
+                for file in sorted(new):
+                    for target, rows in self._rows(table, file, files[file]):
+                        if rows:
+                            connection.execute(target.insert(), rows)
+
+    def _files(self) -> Iterator[tuple[sa.Table, dict[str, str]]]:
+        """What is in the folders: each file and its stamp."""
+        home = self._folder / "people"
+        sheets = ((sheet, sheet.stat()) for sheet in home.glob(f"*/{SHEET}"))
+        yield people, {self._name(sheet): f"{status.st_mtime_ns}-{status.st_size}" for sheet, status in sheets}
+        yield portraits, {self._name(sidecar): stamp for sidecar, stamp in sidecars(home)}
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self._folder).as_posix()
+
+    def _rows(self, table: sa.Table, file: str, stamp: str) -> list[tuple[sa.Table, list[dict[str, Any]]]]:
+        key = {"file": file, "stamp": stamp}
+        path = self._folder / file
+        if table is people:
+            who = read_summary(path.parent)
+            agreed = {"consent_by": who.consent.given_by, "consent_when": who.consent.when.isoformat()}
+            counts = {"slug": who.slug, "name": who.name, "photos": who.photos, "held_out": who.held_out}
+            return [(people, [{**key, **counts, **agreed}])]
+        kept = read_portrait(path)
+        row = {
+            **key,
+            **{name: getattr(kept, name) for name in ("id", "slug", "run", "recipe")},
+            "picture": kept.path.name,
+            "made": kept.made.isoformat(timespec="microseconds"),
+            "slots": list(kept.slots),
+        }
+        shows = enumerate(zip(kept.slugs, kept.people, strict=True))
+        judged = enumerate({**asdict(verdict), "call": verdict.call.value} for verdict in kept.verdicts)
+        return [
+            (portraits, [row]),
+            (shown, [{"file": file, "position": at, "slug": slug, "name": name} for at, (slug, name) in shows]),
+            (verdicts, [{"file": file, "position": at, **verdict} for at, verdict in judged]),
+        ]
+
+    @contextlib.contextmanager
+    def _connection(self, isolation: Literal["AUTOCOMMIT"] | None = None) -> Iterator[sa.Connection]:
+        """One transaction, unless told otherwise."""
+        engine = self._engine.execution_options(isolation_level=isolation) if isolation else self._engine
+        try:
+            with engine.begin() as connection:
+                yield connection
+        except (exc.DatabaseError, exc.InterfaceError) as error:
+            why = str(error.orig)
+            if "full" in why:
+                raise StoreError(f"The disk holding {self._folder} is full.", "Free some space.") from error
+            if "readonly" in why or "unable to open" in why or "locked" in why:
+                raise StoreError(f"The records cannot be written: {why}.", "Check the workspace folder.") from error
+            raise _Foreign(f"The records cannot be used: {why}.", "Check the database.") from error
+
+
+class _Foreign(StoreError):
+    """Not a database, or one with other tables than ours."""
+
+
+def _forgetful(connection: Any, _: object) -> None:
+    connection.execute("PRAGMA journal_mode=DELETE")
+    connection.execute("PRAGMA secure_delete=ON")
+
+
+def _changes(connection: sa.Connection, table: sa.Table, files: dict[str, str]) -> tuple[set[str], set[str]]:
+    """Files to be read, and files that are gone."""
+    known = {row.file: row.stamp for row in connection.execute(sa.select(table.c.file, table.c.stamp))}
+    new = {file for file, stamp in files.items() if known.get(file) != stamp}
+    return new, known.keys() - files.keys()
+
+
+def _drop(connection: sa.Connection, table: sa.Table, files: Iterable[str]) -> None:
+    listed = sorted(files)
+    for start in range(0, len(listed), _AT_ONCE):
+        some = listed[start : start + _AT_ONCE]
+        for target in (shown, verdicts, table) if table is portraits else (table,):
+            connection.execute(target.delete().where(target.c.file.in_(some)))
+
+
+def _by_file(connection: sa.Connection, table: sa.Table) -> dict[str, list[sa.RowMapping]]:
+    rows = connection.execute(sa.select(table).order_by(table.c.file, table.c.position)).mappings()
+    return {file: list(some) for file, some in groupby(rows, key=lambda row: row["file"])}
+
+
+def _verdict(row: sa.RowMapping) -> Verdict:
+    values = {field.name: row[field.name] for field in fields(Verdict)}
+    return Verdict(**{**values, "call": Call(values["call"])})
