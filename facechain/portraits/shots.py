@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 
+from facechain.errors import EngineError
 from facechain.types import Request, Shot, Style
 
 
@@ -13,7 +14,10 @@ def plan(request: Request, style: Style, prompt: str = "", negative: str = "") -
 
     `prompt` and `negative` are what the request's words became for this person; by default those of the style
     followed by the request's own.
+    Raises EngineError when nothing is asked for.
     """
+    if request.count < 1:
+        raise EngineError(f"{request.count} pictures were asked for.", "Ask for one or more.")
     seed = resolve_seed(request.seed)
     words = prompt or ", ".join(filter(None, (style.prompt, request.prompt)))
     unwanted = negative or ", ".join(filter(None, (style.negative, request.negative)))

@@ -1,0 +1,62 @@
+"""Requests become shots that leave nothing to guess."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from facechain.errors import EngineError
+from facechain.portraits.shots import plan, resolve_seed, shot_seed
+from facechain.types import Request, Style
+
+STYLE = Style(
+    id="test", title="test", licence="none", prompt="oil painting", negative="blur", width_px=640, height_px=800
+)
+
+
+def ask(**values) -> Request:
+    return Request(people=("Ada",), **values)
+
+
+@given(st.integers(-(2**70), 2**70), st.integers(1, 40), st.integers(1, 40))
+def test_a_seed_names_each_picture_however_many_are_asked_for(seed, few, more):
+    few, more = sorted((few, more))
+    shots = plan(ask(seed=seed, count=more), STYLE)
+    assert shots[:few] == plan(ask(seed=seed, count=few), STYLE)
+    assert [shot.index for shot in shots] == list(range(more))
+    assert all(0 <= shot.seed < 2**32 for shot in shots)
+
+
+def test_seeds_do_not_repeat():
+    seeds = {shot_seed(seed, index) for seed in range(100) for index in range(100)}
+    assert len(seeds) > 9_980  # of 10,000 drawn from 2³², fewer than one pair is expected to meet
+
+
+def test_seeds_are_the_same_on_every_machine():  # the first 32 bits of sha256("1/0") …
+    assert [shot_seed(1, index) for index in range(3)] == [416735690, 624792847, 3644428911]
+
+
+def test_an_open_seed_is_drawn_anew():
+    assert resolve_seed(0) == 0
+    assert len({resolve_seed(None) for _ in range(20)}) > 15
+    assert plan(ask(), STYLE)[0].seed != plan(ask(), STYLE)[0].seed
+
+
+def test_the_request_outranks_the_style():
+    style = Style(id="s", title="s", licence="none", options={"steps": 30, "guidance": 5.0})
+    shot = plan(ask(options={"steps": 8, "strength": 0.5}), style)[0]
+    assert shot.options == {"steps": 8, "guidance": 5.0, "strength": 0.5}
+    assert style.options == {"steps": 30, "guidance": 5.0}
+
+
+def test_words_and_size():
+    shot = plan(ask(prompt="in the rain", negative="hats"), STYLE)[0]
+    assert (shot.prompt, shot.negative) == ("oil painting, in the rain", "blur, hats")
+    assert (shot.width_px, shot.height_px) == (640, 800)
+    written = plan(ask(prompt="in the rain"), STYLE, "all of it", "none of it")[0]
+    assert (written.prompt, written.negative) == ("all of it", "none of it")
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_nothing_asked_for(count):
+    with pytest.raises(EngineError, match="one or more"):
+        plan(ask(count=count), STYLE)
