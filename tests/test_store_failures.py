@@ -1,12 +1,15 @@
 """A full disk, a read-only folder, a killed process: a clear error, and nothing half-done or lost."""
 
+import contextlib
 import errno
+import multiprocessing
 import os
 import random
-import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -16,8 +19,6 @@ from store_kit import files, keep, person, portrait
 from facechain.errors import StoreError
 from facechain.store import disk
 from facechain.store.workspace import Workspace
-
-HERE = Path(__file__).parent
 
 
 def _refuse(number: int, after: int) -> Callable[[int], None]:
@@ -119,29 +120,35 @@ def test_waiting_for_a_writer_ends(tmp_path: Path) -> None:
         pass
 
 
-WRITER = """
-import itertools, os, pathlib, sys
-from store_kit import keep, person, portrait
-from facechain.store.workspace import Workspace
-workspace, me = Workspace(pathlib.Path(sys.argv[1])), f"w{os.getpid()}"
-rounds = range(int(sys.argv[2])) if len(sys.argv) > 2 else itertools.count()
-for n in rounds:
-    slug = f"{me}-{n}"
-    workspace.save_person(slug, person(slug, n, side_px=96), [])
-    run = workspace.new_run(slug)
-    for m in range(3):
-        keep(workspace, run, portrait(f"{n}-{m}", (slug,)))
-    workspace.portraits()
-    if n % 2:
-        workspace.forget(slug)
-    print(n, flush=True)
-"""
+# Processes start from a warm one where the system can fork.
+FRESH = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
+FRESH.set_forkserver_preload(["facechain.store.records"])
 
 
-def _writer(folder: Path, *rounds: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(HERE), str(HERE.parent)))}
-    command = [sys.executable, "-c", WRITER, str(folder), *rounds]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+def _write(folder: Path, rounds: int, under_way: Connection) -> None:
+    """Saves people and portraits, lists them, and forgets every second person."""
+    workspace = Workspace(folder)
+    for n in range(rounds):
+        slug = f"w{os.getpid()}-{n}"
+        workspace.save_person(slug, person(slug, n, side_px=96), [])
+        run = workspace.new_run(slug)
+        for m in range(3):
+            keep(workspace, run, portrait(f"{n}-{m}", (slug,)))
+        workspace.portraits()
+        if n % 2:
+            workspace.forget(slug)
+        under_way.send(n)
+
+
+@contextlib.contextmanager
+def _writer(folder: Path, rounds: int) -> Iterator[BaseProcess]:
+    """A process that is writing by now."""
+    here, there = FRESH.Pipe()
+    process = FRESH.Process(target=_write, args=(folder, rounds, there))
+    process.start()
+    here.recv()
+    yield process
+    process.join()
 
 
 def _assert_whole(workspace: Workspace) -> None:
@@ -158,10 +165,7 @@ def _assert_whole(workspace: Workspace) -> None:
 def test_a_killed_process_leaves_nothing_half(tmp_path: Path) -> None:
     chance = random.Random(1)
     for _ in range(5):
-        with _writer(tmp_path) as one, _writer(tmp_path) as other:
-            for process in (one, other):
-                assert process.stdout
-                process.stdout.readline()  # it is under way
+        with _writer(tmp_path, 1000) as one, _writer(tmp_path, 1000) as other:
             for process in (one, other):
                 time.sleep(chance.uniform(0, 0.2))
                 process.kill()
@@ -174,8 +178,9 @@ def test_a_killed_process_leaves_nothing_half(tmp_path: Path) -> None:
 
 
 def test_two_processes_write_at_once(tmp_path: Path) -> None:
-    with _writer(tmp_path, "6") as one, _writer(tmp_path, "6") as other:
-        assert (one.wait(), other.wait()) == (0, 0)
+    with _writer(tmp_path, 6) as one, _writer(tmp_path, 6) as other:
+        pass
+    assert (one.exitcode, other.exitcode) == (0, 0)
     workspace = Workspace(tmp_path)
     _assert_whole(workspace)
     assert len(workspace.list_people()) == 6

@@ -14,7 +14,7 @@ from typing import IO
 
 from facechain.errors import StoreError
 
-POLL_SECONDS = 0.02
+POLL_SECONDS = 0.002  # short, or a busy neighbour always comes first
 PATIENCE_SECONDS = 120.0
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
