@@ -82,6 +82,7 @@ class App:
     engine: str
     count: int
     keep: int
+    crop_px: int
     hold_back: float
     unsafe_above: float
 

@@ -17,6 +17,7 @@ from facechain.people.cluster import cluster
 from facechain.people.consent import consent
 from facechain.people.enrol import enrol
 from facechain.people.names import slug
+from facechain.photos.crop import Framing
 from facechain.photos.intake import Intake, intake
 from facechain.photos.intake import Tools as IntakeTools
 from facechain.photos.read import find, read
@@ -102,7 +103,7 @@ class Studio:
 
     def check_photos(self, paths: Sequence[Path], tick: Tick = silent) -> Intake:
         """Every photo as a crop or as a rejection with advice."""
-        return intake(self._photos(paths), self._intake_tools(), tick=tick)
+        return self._intake(self._photos(paths), tick)
 
     def sort_album(self, paths: Sequence[Path], tick: Tick = silent) -> Album:
         """A mixed album sorted into persons."""
@@ -130,7 +131,7 @@ class Studio:
         folder = slug(name)
         self.tools.workspace.check_free(folder)
         photos = self._photos(paths)
-        checked = intake(photos, self._intake_tools(), tick=tick)
+        checked = self._intake(photos, tick)
         person = enrol(name, checked.crops, agreed, self.app.hold_back)
         self.tools.workspace.save_person(folder, person, photos)
         return Enrolled(person=person, rejections=checked.rejections)
@@ -334,13 +335,15 @@ class Studio:
     def _reference(self, person: Person) -> Reference:
         return refer(person, self.tools.judge())
 
-    def _intake_tools(self) -> IntakeTools:
-        return IntakeTools(
+    def _intake(self, photos: Sequence[Path], tick: Tick) -> Intake:
+        tools = IntakeTools(
             reader=self.tools.reader(),
             landmarker=self.tools.landmarker(),
             parser=self.tools.parser(),
             ages=self.tools.ages(),
         )
+        framing = Framing(side_px=self.app.crop_px, max_enlarge=1.0)
+        return intake(photos, tools, framing=framing, tick=tick)
 
     def _photos(self, paths: Sequence[Path]) -> list[Path]:
         photos = find(paths)

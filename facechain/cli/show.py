@@ -109,16 +109,13 @@ def verdicts(results: Sequence[Result]) -> None:
             v.person,
             v.call.value,
             _number(v.likeness),
-            _number(v.likeness_given),
             _number(v.copy_score),
-            v.faces,
-            "kept" if v.kept else "",
             v.why,
         )
         for result in results
         for v in result.verdicts
     ]
-    columns = ("picture", "person", "judge says", "likeness", "to given", "copy", "faces", "", "why")
+    columns = ("picture", "person", "judge says", "likeness", "copy", "why")
     table("", columns, rows)
 
 

@@ -109,14 +109,19 @@ def _bare(parts: Parts, rows: slice, cols: slice) -> Mask:
 
 
 def _mask(size: tuple[int, int], placed: NDArray, face_px: float, here: Mask, there: Mask) -> Mask:
-    """The oval of the face, a little inside its outline, where neither face is covered."""
-    oval = blend.polygon(size, placed, shape.OVAL, grow_px=-0.035 * face_px, soft_px=0.02 * face_px)
-    return (oval * here * there).astype(np.float32)
+    """The oval of the face, a little inside its outline, where neither face is covered.
+
+    What hides the person's face fades out softly, for the template's skin goes on there; what lies in front of the
+    template's, hair or a hand, keeps its own edge.
+    """
+    oval = blend.polygon(size, placed, shape.OVAL, grow_px=-0.035 * face_px)
+    soft = cv2.GaussianBlur(oval * there, (0, 0), 0.03 * face_px)
+    return (np.clip(2 * soft - 1, 0, 1) * here).astype(np.float32)  # fades towards the inside only
 
 
 def _features(size: tuple[int, int], placed: NDArray, face_px: float) -> Mask:
     rings = (shape.RIGHT_EYE, shape.LEFT_EYE, shape.INNER_LIPS)
-    masks = [blend.polygon(size, placed, ring, soft_px=0.006 * face_px) for ring in rings]
+    masks = [blend.polygon(size, placed, ring, grow_px=0.01 * face_px, soft_px=0.006 * face_px) for ring in rings]
     return np.max(masks, axis=0)
 
 

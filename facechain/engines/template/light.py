@@ -64,25 +64,29 @@ def relit(
     tone = _ratio(person, template, skin, 0.4 * face_px)
     shade = _ratio(_grey(person), _grey(template), skin, 0.16 * face_px)
     whole = _ratio(_grey(person), _grey(template), skin, 0.4 * face_px)
-    ratio = np.clip(tone * (shade / whole) ** local, 0.2, 5.0)
-    ratio = ratio * _even_colour(person, skin, _grey(ratio), 0.16 * face_px)
+    relief = _grey(person) / np.maximum(_low_pass(_grey(person), skin, 0.16 * face_px), 1e-3)
+    strength = np.clip(_grey(tone) * (shade / whole) ** local, 0.2, 5.0)
+    # Brows, lashes and nostrils are too dark to have the skin's colour; and eyes and teeth have little of it.
+    has_colour = np.clip((relief - 0.1) / 0.2, 0, 1) * (1 - 0.6 * features[..., None])
+    colour = (tone / _grey(tone)) ** has_colour
+    only_skin = cv2.GaussianBlur(skin, (0, 0), 0.01 * face_px)[..., None]
+    colour = colour * _even_colour(person, skin, strength, 0.16 * face_px) ** only_skin
+    ratio = strength * colour
     if lips.sum() > 1:
         theirs = _low_pass(template, lips, face_px) / np.maximum(_low_pass(person, lips, face_px), 1e-3)
-        colour = theirs / _grey(theirs) * _grey(ratio)  # the template's lip colour, the skin's brightness
-        ratio = ratio + 0.7 * lips[..., None] * (np.clip(colour, 0.2, 5.0) - ratio)
-    ratio = ratio * _tamed(person, skin, _grey(ratio), 0.16 * face_px)
-    # Whites of eyes and teeth know no skin tone: take the grey part of the ratio, weakened when it brightens.
-    grey = _grey(ratio)
-    grey = np.where(grey > 1, grey**0.35, grey**0.8)
-    return person * (ratio + features[..., None] * (grey - ratio))
+        wanted = theirs / _grey(theirs) * strength  # the template's lip colour, the skin's brightness
+        ratio = ratio + 0.7 * lips[..., None] * (np.clip(wanted, 0.2, 5.0) - ratio)
+    ratio = ratio * _tamed(relief, strength)
+    # The whites of eyes and teeth are white in any skin: they follow the light, weakened when it brightens.
+    weak = np.where(strength > 1, strength**0.35, strength**0.8) * colour
+    return person * (ratio + features[..., None] * (weak - ratio))
 
 
-def _tamed(person: Linear, skin: Mask, brighter: NDArray, sigma_px: float) -> NDArray:
-    """Factor that keeps a face from looking like metal when its tone is lifted.
+def _tamed(relief: NDArray, brighter: NDArray) -> NDArray:
+    """Factor that keeps a face from looking like metal when its tone is lifted; `relief` is 1 on plain skin.
 
     A shine lies on top of the skin's own colour, so it must not grow with it; and shadows soften on lighter skin.
     """
-    relief = _grey(person) / np.maximum(_low_pass(_grey(person), skin, sigma_px), 1e-3)
     lift = np.maximum(brighter, 1)
     shine = 1 + np.maximum(relief - 1, 0) / lift
     shadow = np.minimum(np.maximum(relief, 1e-2), 1) ** (lift**-0.35)
