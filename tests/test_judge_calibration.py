@@ -131,7 +131,8 @@ def test_liker_is_never_called_less(a, b):
 
 def test_small_or_blurred_faces_are_unsure_whatever_the_likeness():
     made = calibrate(around(0.0, 1.0), "test", **ABOUT)
-    assert made.call(1.0, 40, 5) is Call.SAME
+    assert made.call(1.0, 40, 5) is made.call(made.same, 40, 5) is Call.SAME
+    assert made.call(made.other, 40, 5) is Call.UNSURE
     assert made.call(-1.0, 40, 5) is Call.OTHER
     for face_px, sharpness in ((39, 5), (40, 4.9)):
         assert made.call(1.0, face_px, sharpness) is Call.UNSURE

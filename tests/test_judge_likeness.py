@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from facechain.errors import EngineError, PersonError
-from facechain.judge.calibration import Calibration, read_calibration
+from facechain.judge.calibration import Calibration, likeness, read_calibration
 from facechain.judge.likeness import Reference, judge, refer
 from facechain.types import Call, Consent, Crop, Embedding, Face, Person, Pose
 from facechain.vision.readers import READERS
@@ -130,6 +130,16 @@ def test_without_photos_held_out_the_given_ones_count_and_it_is_said(models, sub
     assert not verdict.held_out
     assert verdict.copy_score is None
     assert verdict.likeness == verdict.likeness_given
+
+
+def test_of_several_faces_on_a_photo_the_persons_own_is_learned(models, subject, dlib):
+    own = crop(models / "demo-photos" / "obama.jpg", dlib)
+    stranger = pixels(models / "demo-photos" / "biden.jpg")
+    height = min(len(own.pixels), len(stranger))
+    both = np.concatenate([own.pixels[:height], stranger[:height]], 1)
+    crowded = refer(replace(subject, crops=(replace(own, pixels=both),), held_out=()), dlib).given
+    alone = refer(replace(subject, crops=(own,), held_out=()), dlib).given
+    assert likeness(crowded, alone)[0, 0] > 0.99
 
 
 def test_a_person_whom_the_judge_cannot_see_is_refused(subject, dlib):

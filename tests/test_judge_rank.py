@@ -79,7 +79,7 @@ def test_every_fault_is_named():
     assert why(verdict(None, Call.OTHER, faces=0)) == ["dropped: no face was found"]
     assert why(verdict(0.31, Call.OTHER)) == ["dropped: likeness 0.31 to Ada means someone else"]
     assert why(verdict(faces=2), expected=1) == ["dropped: 2 faces where 1 was asked for"]
-    assert why(verdict(faces=1), expected=2) == ["dropped: 1 faces where 2 were asked for"]
+    assert why(verdict(faces=1), expected=2) == ["dropped: 1 face where 2 were asked for"]
     assert why(verdict(), verdict(), vetoes={0: "not safe"})[0] == "dropped: not safe"
 
 

@@ -53,7 +53,8 @@ def _fault(verdicts: Sequence[Verdict], floor: float, expected_faces: int | None
             return f"likeness {v.likeness:.2f} to {v.person} is below the floor {floor:.2f}"
     faces = max((v.faces for v in verdicts), default=0)
     if expected_faces is not None and faces != expected_faces:
-        return f"{faces} faces where {expected_faces} {'was' if expected_faces == 1 else 'were'} asked for"
+        noun, verb = "face" if faces == 1 else "faces", "was" if expected_faces == 1 else "were"
+        return f"{faces} {noun} where {expected_faces} {verb} asked for"
     return ""
 
 
