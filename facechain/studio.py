@@ -158,6 +158,7 @@ class Studio:
         tick: Tick = silent,
     ) -> Made:
         """enrolled people → learn → shoot → finish → judge → keep."""
+        self.tools.workspace.check_format(format)
         request = replace(request, engine=request.engine or self.app.engine, seed=resolve_seed(request.seed))
         people = [self.person(name) for name in request.people]
         engine, style = self._engine(request.engine, people), self.style(request.style)

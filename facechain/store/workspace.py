@@ -110,6 +110,11 @@ class Workspace:
 
     # ── portraits ────────────────────────────────────────────────────────────────────────────────
 
+    def check_format(self, format: str) -> None:
+        """Raises StoreError unless it is "png", "jpeg" or "webp"."""
+        if format not in ENDINGS:
+            raise StoreError(f"Pictures cannot be kept as {format!r}.", f"Choose one of {', '.join(ENDINGS)}.")
+
     def new_run(self, slug: str) -> Path:
         """An empty folder for the portraits of one sitting. Raises PersonError when there is nobody of that slug."""
         self._known(slug)
@@ -130,8 +135,7 @@ class Workspace:
 
         `format` is "png", "jpeg" or "webp". Raises PersonError when somebody shown is not, or no longer, here.
         """
-        if format not in ENDINGS:
-            raise StoreError(f"Pictures cannot be kept as {format!r}.", f"Choose one of {', '.join(ENDINGS)}.")
+        self.check_format(format)
         picture = run / f"{disk.plain(portrait.id)}{ENDINGS[format]}"
         sidecar = picture.with_suffix(".json")
         with self._building() as staging:
