@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -24,14 +25,17 @@ def tokenizer(folder: Path):
 
     letters = [chr(c) for c in range(33, 127)]
     vocab = {**dict.fromkeys(letters), **dict.fromkeys(f"{c}</w>" for c in letters)}
-    merges = []
+    merges: list[tuple[str, str]] = []
     for word in WORDS:
         parts = [*word[:-1], word[-1] + "</w>"]
         while len(parts) > 1:
-            if (pair := (parts[0], parts[1])) not in merges:
+            known = [pair for pair in itertools.pairwise(parts) if pair in merges]
+            pair = min(known, key=merges.index) if known else (parts[0], parts[1])
+            if not known:
                 merges.append(pair)
-            vocab.setdefault(parts[0] + parts[1])
-            parts = [parts[0] + parts[1], *parts[2:]]
+                vocab.setdefault("".join(pair))
+            at = list(itertools.pairwise(parts)).index(pair)
+            parts[at : at + 2] = ["".join(pair)]
     vocab = {**vocab, "<|startoftext|>": None, "<|endoftext|>": None}
     (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(vocab)}))
     (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(" ".join(pair) for pair in merges))
@@ -90,7 +94,7 @@ def sd15(folder: Path, context: int = 64, seed: int = 0):
         text_encoder=_text(context, words),
         tokenizer=words,
         unet=unet,
-        scheduler=DDIMScheduler(clip_sample=False, set_alpha_to_one=False),
+        scheduler=DDIMScheduler(clip_sample=False, set_alpha_to_one=False, steps_offset=1),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
@@ -174,7 +178,7 @@ SMALL = {
 }  # fmt: skip
 
 
-def filled(shapes: Shapes, seed: int = 1) -> dict[str, torch.Tensor]:
+def filled(shapes: Shapes, seed: int = 1, gain: float = 0.3) -> dict[str, torch.Tensor]:
     """Random tensors of these shapes; norm weights about 1, gates open."""
     made, random = {}, torch.Generator().manual_seed(seed)
     for key, shape in shapes.items():
@@ -189,7 +193,8 @@ def weights(structure: str, where: Layout | None = None, seed: int = 1) -> dict[
     """A small checkpoint of this structure."""
     if structure == "transface":
         return filled(formats.transface(width=64, layers=1, patch=16, patches=49, mlp=64), seed)
-    return filled(getattr(formats, structure)(where, **SMALL.get(structure, {})), seed)
+    gain = 1.0 if "photomaker" in structure else 0.3  # a face must show through many layers there
+    return filled(getattr(formats, structure)(where, **SMALL.get(structure, {})), seed, gain)
 
 
 def nested(flat: Mapping[str, torch.Tensor]) -> dict:
@@ -239,7 +244,7 @@ POINTS = np.array([[50, 50], [78, 50], [64, 68], [53, 84], [75, 84]], np.float32
 
 def crop(seed: int, pixels: Pixels | None = None, face: Face | None = None, quality: float = 0.9) -> Crop:
     if pixels is None:
-        pixels = np.random.default_rng(seed).integers(0, 255, (128, 128, 3), np.uint8)
+        pixels = np.random.default_rng(seed).integers(0, 255, (4, 4, 3), np.uint8).repeat(32, 0).repeat(32, 1)
     pose = Pose(yaw_deg=0, pitch_deg=0, roll_deg=0)
     face = face or Face(box_px=np.array([40, 36, 88, 100], np.float32), points_px=POINTS, score=0.9, pose=pose)
     mask = np.ones(pixels.shape[:2], np.float32)

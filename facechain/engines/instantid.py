@@ -81,7 +81,7 @@ class InstantIdEngine:
         pipe = self._base()
         file = open_checkpoint(self._path, kinds=("instantid",), layout=layout_of(pipe.unet), kind="instantid")
         tokens = Projector(file, identity.data).tokens()
-        net = open_identitynet(self._net_folder).to(pipe.unet.device, pipe.unet.dtype).for_face(tokens)
+        net = open_identitynet(self._net_folder, pipe.unet.device, pipe.unet.dtype).for_face(tokens)
         with face_in(pipe.unet, file.under("ip_adapter."), ("to_k_ip", "to_v_ip"), tokens) as face:
 
             def one(shot: Shot, onto: Canvas | None = None) -> Pixels:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ class PhotoMakerEngine:
         from facechain.engines.identity.attention import layout_of
         from facechain.engines.identity.lora import merged, named_pairs
         from facechain.engines.identity.photomaker_net import PhotoEncoder
-        from facechain.engines.identity.photomaker_prompt import Stacked, photo_tokens
+        from facechain.engines.identity.photomaker_prompt import Stacked, photo_tokens, without_trigger
 
         pipe = self._base()
         file = open_checkpoint(self._path, kinds=KINDS, layout=layout_of(pipe.unet))
@@ -73,15 +74,12 @@ class PhotoMakerEngine:
             def one(shot: Shot, onto: Canvas | None = None) -> Pixels:
                 chosen = settings(PhotoMakerSettings, style, shot)
                 lora.set(chosen.scale)
+                if not chosen.scale:
+                    words = dataclasses.replace(shot, prompt=without_trigger(shot.prompt, chosen.trigger))
+                    return paint(pipe, words, steps=chosen.steps, guidance=chosen.guidance)
                 tokens = photo_tokens(encoder, identity.data, chosen.most_photos)
                 prompt = Stacked(pipe, shot, chosen.trigger, tokens, encoder.fusion)
-                start = chosen.merge_after if chosen.scale else chosen.steps
-                return paint(
-                    pipe,
-                    shot,
-                    steps=chosen.steps,
-                    guidance=chosen.guidance,
-                    **prompt.inputs(start, chosen.guidance > 1),
-                )
+                inputs = prompt.inputs(chosen.merge_after, chosen.guidance > 1)
+                return paint(pipe, shot, steps=chosen.steps, guidance=chosen.guidance, **inputs)
 
             yield one

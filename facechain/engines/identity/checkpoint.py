@@ -32,7 +32,7 @@ class Checkpoint:
 
 
 def open_checkpoint(path: Path, *, kinds: tuple[str, ...], layout: Layout | None, kind: str = "") -> Checkpoint:
-    """The file at `path` if it is one of `kinds` and complete for a base of this `layout`.
+    """The file at `path` if it is one of `kinds` and complete for a base of this `layout`; without, it is only named.
 
     `kind` settles what keys cannot tell (Plus from PlusV2, InstantID from Portrait-unnorm) when the file's name does
     not either. Raises PackError for damaged, unsafe or unknown files, EngineError for good files that do not fit.
@@ -45,9 +45,11 @@ def open_checkpoint(path: Path, *, kinds: tuple[str, ...], layout: Layout | None
     shapes = {key: tuple(value.shape) for key, value in tensors.items()}
     structure = structure_of(shapes, path)
     found = _settle(structure, path, kinds, kind)
-    if layout is not None and structure != "transface":
+    if structure == "transface":
+        _check_keys(structure, shapes, SD15, path)
+    elif layout is not None:
         _check_family(structure, shapes, layout, METHODS[found].title)
-    _check_keys(structure, shapes, layout or SD15, path)
+        _check_keys(structure, shapes, layout, path)
     return Checkpoint(kind=found, path=path, tensors=tensors)
 
 

@@ -11,7 +11,7 @@ import torch
 from diffusers.models.controlnets.controlnet import ControlNetModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from facechain.engines.identity.attention import for_rows, shrink
 from facechain.errors import PackError, PackMissing
@@ -42,7 +42,7 @@ class IdentityNet(ControlNetModel):
         return residual * shrink(self.mask, height * width).to(residual).reshape(1, 1, height, width)  # type: ignore
 
 
-def open_identitynet(folder: Path) -> IdentityNet:
+def open_identitynet(folder: Path, device: Any, dtype: torch.dtype) -> IdentityNet:
     """The `ControlNetModel` folder of InstantID. Raises PackMissing, or PackError for a file that does not fit."""
     config, weights = folder / "config.json", folder / "diffusion_pytorch_model.safetensors"
     for file in (config, weights):
@@ -55,4 +55,4 @@ def open_identitynet(folder: Path) -> IdentityNet:
         net.load_state_dict(load_file(weights), strict=True, assign=True)  # type: ignore[union-attr]
     except (SafetensorError, RuntimeError) as error:
         raise PackError(f"IdentityNet's weights do not fit: {str(error)[:200]}", "Fetch the pack again.") from None
-    return net.eval().requires_grad_(False)  # type: ignore[union-attr]
+    return nn.Module.to(net, device, dtype).eval().requires_grad_(False)  # type: ignore[return-value, arg-type]

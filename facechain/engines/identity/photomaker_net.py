@@ -56,7 +56,7 @@ class PhotoEncoder:
         def under(prefix: str) -> dict[str, Tensor]:
             return {key[len(prefix) :]: value for key, value in weights.items() if key.startswith(prefix)}
 
-        self.tower = _tower({k: v for k, v in weights.items() if k.startswith("vision_model.")})
+        self.tower = _tower(under("vision_model."))
         with torch.device("meta"):
             fusion = Fusion(len(weights["fuse_module.layer_norm.weight"]))
         self.fusion = adopt(fusion, under("fuse_module."))
@@ -80,7 +80,7 @@ class PhotoEncoder:
     @torch.no_grad()
     def tokens(self, pixels: Tensor, vectors: Tensor | None = None) -> Tensor:
         """CLIP-normalised photos (N, 3, px, px), and in v2 raw vectors (N, emb) -> (N × tokens_per_photo, width)."""
-        seen = self.tower.vision_model(pixels)
+        seen = self.tower(pixels)
         if self.queries is None:
             return seen.pooler_output @ self.project.T
         return self.queries(vectors, seen.last_hidden_state).flatten(0, 1)
@@ -89,18 +89,19 @@ class PhotoEncoder:
 def _tower(weights: dict[str, Tensor]) -> Any:
     from transformers import CLIPVisionConfig, CLIPVisionModel
 
-    at = "vision_model.embeddings."
-    width, _, patch, _ = weights[at + "patch_embedding.weight"].shape
-    side = round((len(weights[at + "position_embedding.weight"]) - 1) ** 0.5)
+    width, _, patch, _ = weights["embeddings.patch_embedding.weight"].shape
+    side = round((len(weights["embeddings.position_embedding.weight"]) - 1) ** 0.5)
     config = CLIPVisionConfig(
         hidden_size=width,
-        intermediate_size=len(weights["vision_model.encoder.layers.0.mlp.fc1.bias"]),
+        intermediate_size=len(weights["encoder.layers.0.mlp.fc1.bias"]),
         num_attention_heads=width // 64,
-        num_hidden_layers=len({key.split(".")[3] for key in weights if ".encoder.layers." in key}),
+        num_hidden_layers=len({key.split(".")[2] for key in weights if key.startswith("encoder.layers.")}),
         patch_size=patch,
         image_size=side * patch,
     )
     tower = CLIPVisionModel(config)
-    weights = {key: value.float() for key, value in weights.items() if not key.endswith("position_ids")}
-    tower.load_state_dict(weights, strict=True)
+    # transformers has carried this prefix in some versions and not in others.
+    prefix = "vision_model." if any(key.startswith("vision_model.") for key in tower.state_dict()) else ""
+    named = {prefix + key: value.float() for key, value in weights.items() if not key.endswith("position_ids")}
+    tower.load_state_dict(named, strict=True)
     return tower.eval().requires_grad_(False)

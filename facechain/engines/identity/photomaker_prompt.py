@@ -30,7 +30,7 @@ def split_prompt(prompt: str, trigger: str) -> tuple[str, str]:
 
     A prompt without the trigger gets "a person" in front. Raises EngineError for two triggers or no class word.
     """
-    parts = re.split(rf"(?<!\w){re.escape(trigger)}(?!\w)", prompt)
+    parts = re.split(_alone(trigger), prompt)
     if len(parts) == 1:
         return "a person", f", {prompt}" if prompt else ""
     if len(parts) > 2:
@@ -38,6 +38,14 @@ def split_prompt(prompt: str, trigger: str) -> tuple[str, str]:
     if not re.search(r"\w\s*$", parts[0]):
         raise EngineError(f"No class word stands before {trigger!r}.", f"Write, for example, 'a woman {trigger}'.")
     return parts[0].strip(), parts[1].strip()
+
+
+def without_trigger(prompt: str, trigger: str) -> str:
+    return re.sub(rf"\s*{_alone(trigger)}", "", prompt)
+
+
+def _alone(word: str) -> str:
+    return rf"(?<!\w){re.escape(word)}(?!\w)"
 
 
 class Stacked:

@@ -1,0 +1,415 @@
+"""Every identity engine on small random models: paints, obeys its scale, and leaves no trace."""
+
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+import tiny_identity as tiny
+import torch
+
+from facechain.engines.arc2face import Arc2FaceEngine
+from facechain.engines.faceid import FaceIdEngine
+from facechain.engines.fact import FactEngine
+from facechain.engines.instantid import InstantIdEngine
+from facechain.engines.photomaker import PhotoMakerEngine
+from facechain.engines.pulid import PulidEngine
+from facechain.errors import Cancelled, ConfigError, EngineError, PackError, PersonError
+
+UNIT = tiny.FakeReader("w600k_r50", unit_norm=True)
+RAW = tiny.FakeReader("glintr100", unit_norm=False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+def tower(crops):
+    """Stands in for EVA02-CLIP: 16 class features and five levels of 6 tokens, by photo."""
+    made = [torch.Generator().manual_seed(int(crop.pixels.sum())) for crop in crops]
+    classes = torch.stack([torch.randn(16, generator=g) for g in made])
+    return classes, torch.stack([torch.randn(5, 6, 24, generator=g) for g in made], dim=1)
+
+
+def clip_folder(folder):
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    torch.manual_seed(0)
+    config = CLIPVisionConfig(
+        hidden_size=64, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, image_size=56, patch_size=14
+    )
+    CLIPVisionModelWithProjection(config).save_pretrained(folder)
+    return folder
+
+
+def faceid(name, structure, family="sd15", **more):
+    def make(folder, base):
+        file = tiny.save(folder / name, tiny.weights(structure, tiny.layout(base())))
+        reader = tiny.FakeReader("w600k_r50", unit_norm="unnorm" not in name)
+        clip = clip_folder(folder / "clip") if "plus" in structure else None
+        return FaceIdEngine(base=base, checkpoint=file, reader=reader, clip=clip, **more)
+
+    return family, make
+
+
+def instantid(folder, base):
+    file = tiny.save(folder / "ip-adapter.bin", tiny.weights("instantid", tiny.layout(base())))
+    return InstantIdEngine(base=base, checkpoint=file, identitynet=tiny.identitynet(folder), reader=RAW)
+
+
+def photomaker(version):
+    def make(folder, base):
+        flat = tiny.weights(f"photomaker_{version}", tiny.layout(base()))
+        flat["id_encoder.fuse_module.layer_norm.weight"] *= 30  # one word among 77 must show in so small a model
+        reader = tiny.FakeReader("w600k_r50", unit_norm=False)
+        return PhotoMakerEngine(
+            base=base, checkpoint=tiny.save(folder / f"photomaker-{version}.bin", flat), reader=reader
+        )
+
+    return make
+
+
+def pulid(structure):
+    def make(folder, base):
+        flat = tiny.weights(structure, tiny.layout(base()))
+        return PulidEngine(base=base, checkpoint=tiny.save(folder / "pulid.safetensors", flat), reader=RAW, tower=tower)
+
+    return make
+
+
+def fact(folder, base):
+    file = tiny.save(folder / "film.ckpt", tiny.weights("fact", tiny.layout(base())))
+    return FactEngine(base=base, checkpoint=file, transface=tiny.save(folder / "tf.pt", tiny.weights("transface")))
+
+
+ENGINES = {
+    "faceid": faceid("ip-adapter-faceid_sd15.bin", "faceid"),
+    "faceid-xl": faceid("ip-adapter-faceid_sdxl.bin", "faceid", "sdxl"),
+    "plus": faceid("ip-adapter-faceid-plus_sd15.bin", "faceid_plus"),
+    "plusv2": faceid("ip-adapter-faceid-plusv2_sdxl.bin", "faceid_plus", "sdxl"),
+    "portrait": faceid("ip-adapter-faceid-portrait_sd15.bin", "portrait"),
+    "unnorm": faceid("ip-adapter-faceid-portrait_sdxl_unnorm.bin", "instantid", "sdxl"),
+    "instantid": ("sdxl", instantid),
+    "photomaker-v1": ("sdxl", photomaker("v1")),
+    "photomaker-v2": ("sdxl", photomaker("v2")),
+    "pulid-v1": ("sdxl", pulid("pulid_v1")),
+    "pulid-v1.1": ("sdxl", pulid("pulid_v11")),
+    "fact": ("sd15", fact),
+}
+PLAIN = {"steps": 2, "guidance": 3.0}
+OFF = {"scale": 0.0}
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bases")
+    return {"sd15": tiny.sd15(folder), "sdxl": tiny.sdxl(folder)}
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def ready(request, bases, tmp_path_factory):
+    """(engine, the pipeline it paints with, options that turn the face off, options that are quick)."""
+    family, make = ENGINES[request.param]
+    engine = make(tmp_path_factory.mktemp("files"), lambda: bases[family])
+    off = OFF | ({"control_scale": 0.0} if request.param == "instantid" else {})
+    # PhotoMaker's face comes in after the first step, and the last step changes little.
+    quick = {"merge_after": 0, "steps": 3} if "photomaker" in request.param else {}
+    return engine, bases[family], off, quick
+
+
+def plain(pipe, shot):
+    """What the base paints by itself."""
+    made = pipe(
+        shot.prompt,
+        negative_prompt=shot.negative,
+        width=64,
+        height=64,
+        num_inference_steps=2,
+        guidance_scale=shot.options["guidance"],
+        generator=torch.Generator("cpu").manual_seed(shot.seed),
+        output_type="np",
+    ).images[0]
+    return (made * 255).round().astype(np.uint8)
+
+
+def marks(pipe):
+    """Everything a sitting may touch: tensors, their places, processors, modules."""
+    nets = [pipe.unet, pipe.text_encoder, pipe.vae]
+    tensors = {
+        f"{n}.{k}": (v, v.clone(), v.data_ptr()) for n, net in enumerate(nets) for k, v in net.state_dict().items()
+    }
+    return tensors, dict(pipe.unet.attn_processors), list(pipe.unet.modules()), dict(pipe.unet.config)
+
+
+def assert_untouched(pipe, before):
+    tensors, processors, modules, config = before
+    now = marks(pipe)
+    assert now[0].keys() == tensors.keys()
+    for key, (_, copy, place) in tensors.items():
+        assert now[0][key][2] == place
+        assert torch.equal(now[0][key][0], copy)
+    assert now[1] == processors
+    assert all(a is b for a, b in zip(now[2], modules, strict=True))
+    assert now[3] == config
+
+
+def test_paints_the_person_and_the_same_again(ready):
+    engine, _, _, quick = ready
+    ada, ben = (engine.learn(tiny.person(tiny.crop(n), tiny.crop(n + 1), name=str(n))) for n in (1, 11))
+    with engine.sitting(ada, tiny.STYLE) as paint:
+        first, again, other = (paint(tiny.shot(seed, **quick)) for seed in (7, 7, 8))
+    with engine.sitting(ben, tiny.STYLE) as paint:
+        after = paint(tiny.shot(**quick))
+    assert first.shape == (64, 64, 3)
+    assert first.dtype == np.uint8
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert not np.array_equal(first, after), "another person must give another picture"
+    with engine.sitting(ada, tiny.STYLE) as paint:
+        assert np.array_equal(first, paint(tiny.shot(**quick))), "the person before must not matter"
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_scale_zero_is_the_base_bit_for_bit(ready, guidance):
+    engine, pipe, off, _ = ready
+    with engine.sitting(engine.learn(tiny.person()), tiny.STYLE) as paint:
+        on, silent = (paint(tiny.shot(guidance=guidance, **more)) for more in ({}, off))
+    assert np.array_equal(silent, plain(pipe, tiny.shot(guidance=guidance)))
+    assert not np.array_equal(on, silent)
+
+
+def test_nothing_stays_after_a_sitting_or_an_exception(ready):
+    engine, pipe, _, quick = ready
+    identity, before = engine.learn(tiny.person()), marks(pipe)
+    with engine.sitting(identity, tiny.STYLE) as paint:
+        paint(tiny.shot(**quick))
+    assert_untouched(pipe, before)
+
+    def stop(*_):
+        raise Cancelled
+
+    hook = pipe.unet.conv_out.register_forward_pre_hook(stop)
+    with pytest.raises(Cancelled), engine.sitting(identity, tiny.STYLE) as paint:
+        paint(tiny.shot(**quick))
+    hook.remove()
+    assert_untouched(pipe, before)
+
+
+def test_too_few_photos_cancelling_and_unknown_settings(ready):
+    engine, _, _, _ = ready
+    nobody = tiny.person()
+    object.__setattr__(nobody, "crops", ())
+    with pytest.raises(PersonError, match="no photo"):
+        engine.learn(nobody)
+
+    def stop(stage, done, total):
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        engine.learn(tiny.person(), stop)
+    with engine.sitting(engine.learn(tiny.person()), tiny.STYLE) as paint, pytest.raises(ConfigError, match="scael"):
+        paint(tiny.shot(scael=1.0))
+
+
+def test_equal_input_equal_digest(ready):
+    engine, *_ = ready
+    one, two = engine.learn(tiny.person()), engine.learn(tiny.person())
+    assert one.digest == two.digest != engine.learn(tiny.person(tiny.crop(5))).digest
+
+
+def test_a_reader_for_another_method_is_refused(ready):
+    engine, *_ = ready
+    if getattr(engine, "_reader", None) is None or engine.card.name == "photomaker":
+        pytest.skip("looks at pixels only, or in one of its versions")
+    kept, engine._reader = engine._reader, tiny.FakeReader("sface_2021dec", True)
+    try:
+        with pytest.raises(EngineError, match="trained on faces read by"):
+            engine.learn(tiny.person())
+        engine._reader = tiny.FakeReader(kept.recogniser, not kept.unit_norm)
+        with pytest.raises(EngineError, match="needs"):
+            engine.learn(tiny.person())
+    finally:
+        engine._reader = kept
+
+
+@pytest.mark.parametrize("name", ["faceid", "instantid", "pulid-v1.1", "fact", "photomaker-v2"])
+def test_two_people_side_by_side_give_the_pixels_of_each_alone(name, tmp_path):
+    family, make = ENGINES[name]
+    build = {"sd15": tiny.sd15, "sdxl": tiny.sdxl}[family]
+    pipes = threading.local()
+    spare = [build(tmp_path) for _ in range(3)]
+
+    def base():
+        if not hasattr(pipes, "mine"):
+            pipes.mine = spare.pop()
+        return pipes.mine
+
+    engine = make(tmp_path, base)  # one engine, as a server has
+    quick = {"merge_after": 0} if "photomaker" in name else {}
+    people = [engine.learn(tiny.person(tiny.crop(n), name=str(n))) for n in (1, 11)]
+
+    def sit(identity):
+        with engine.sitting(identity, tiny.STYLE) as paint:
+            return [paint(tiny.shot(seed, **quick)) for seed in (1, 2, 3)]
+
+    alone = [sit(person) for person in people]
+    together: dict[int, list] = {}
+    threads = [threading.Thread(target=lambda n=n: together.update({n: sit(people[n])})) for n in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for n in (0, 1):
+        assert all(np.array_equal(a, b) for a, b in zip(alone[n], together[n], strict=True))
+
+
+# ── each engine's own ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_instantid_pose_extra_controls_and_face_only(bases, tmp_path):
+    from diffusers import ControlNetModel
+
+    engine = instantid(tmp_path, lambda: bases["sdxl"])
+    engine._controlnets = {"canny": lambda: ControlNetModel.from_pretrained(tiny.identitynet(tmp_path / "c", seed=5))}
+    left = [[0.1, 0.2], [0.3, 0.2], [0.2, 0.3], [0.1, 0.4], [0.3, 0.4]]
+    right = [[x + 0.5, y] for x, y in left]
+    edges = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    with engine.sitting(engine.learn(tiny.person()), tiny.STYLE) as paint:
+        pictures = [
+            paint(tiny.shot()),
+            paint(tiny.shot(pose=left)),
+            paint(tiny.shot(pose=right)),
+            paint(tiny.shot(pose=right, face_only=True)),
+            paint(tiny.shot(controls={"canny": edges})),
+        ]
+        assert np.array_equal(pictures[0], paint(tiny.shot())), "face_only must not outlive its shot"
+        alone = paint(tiny.shot(controls={"canny": edges}, control_scales={"canny": 0.0}))
+        with pytest.raises(EngineError, match=r"no ControlNet named 'depth'.*canny"):
+            paint(tiny.shot(controls={"depth": edges}))
+        with pytest.raises(EngineError, match="five points"):
+            paint(tiny.shot(pose=[[0, 0]]))
+    for a in range(5):
+        assert all(not np.array_equal(pictures[a], pictures[b]) for b in range(a))
+    assert np.abs(alone.astype(int) - pictures[0]).max() <= 1
+
+
+def test_photomaker_rules_for_the_trigger(bases, tmp_path):
+    engine = photomaker("v1")(tmp_path, lambda: bases["sdxl"])
+    with engine.sitting(engine.learn(tiny.person()), tiny.STYLE) as paint:
+
+        def at(prompt, **more):
+            return paint(tiny.shot(prompt=prompt, **{"merge_after": 0, "steps": 3, **more}))
+
+        words = at("photo of a man img in the rain")
+        assert np.array_equal(words, at("photo of a man tok in the rain", trigger="tok")), "any trigger will do"
+        assert not np.array_equal(words, at("photo of a woman img in the rain"))
+        assert not np.array_equal(words, at("photo of a man img in the rain", merge_after=1))
+        with pytest.raises(EngineError, match="stands 2 times"):
+            at("a man img and a woman img")
+        with pytest.raises(EngineError, match="No class word"):
+            at("img in the rain")
+        with pytest.raises(EngineError, match=r"takes \d+ of 77 places"):
+            at("a man img " + "rain " * 80)
+
+
+def test_pulid_without_its_tower_says_what_is_missing(bases, tmp_path):
+    engine = pulid("pulid_v11")(tmp_path, lambda: bases["sdxl"])
+    engine._tower = None
+    with pytest.raises(EngineError, match="EVA02-CLIP"), engine.sitting(engine.learn(tiny.person()), tiny.STYLE):
+        pass
+
+
+def test_pulid_presets_differ_and_unknown_ones_are_refused(bases, tmp_path):
+    engine = pulid("pulid_v1")(tmp_path, lambda: bases["sdxl"])
+    with engine.sitting(engine.learn(tiny.person()), tiny.STYLE) as paint:
+        made = [paint(tiny.shot(preset=name, scale=4.0)) for name in ("fidelity", "style", "plain")]
+        assert not np.array_equal(made[0], made[1])
+        assert not np.array_equal(made[1], made[2])
+        with pytest.raises(EngineError, match="no preset 'bold'"):
+            paint(tiny.shot(preset="bold"))
+
+
+def test_plus_without_clip_is_refused(bases, tmp_path):
+    _, make = ENGINES["plus"]
+    engine = make(tmp_path, lambda: bases["sd15"])
+    engine._clip = None
+    with pytest.raises(EngineError, match="CLIP"), engine.sitting(engine.learn(tiny.person()), tiny.STYLE):
+        pass
+
+
+def test_an_adapter_for_another_base_is_refused_before_painting(bases, tmp_path):
+    file = tiny.save(tmp_path / "ip-adapter-faceid_sdxl.bin", tiny.weights("faceid", tiny.layout(bases["sdxl"])))
+    engine = FaceIdEngine(base=lambda: bases["sd15"], checkpoint=file, reader=UNIT)
+    before = marks(bases["sd15"])
+    with pytest.raises(EngineError, match="wide"), engine.sitting(engine.learn(tiny.person()), tiny.STYLE):
+        pass
+    assert_untouched(bases["sd15"], before)
+
+
+def test_identitynet_that_does_not_fit_is_refused(bases, tmp_path):
+    engine = instantid(tmp_path, lambda: bases["sdxl"])
+    weights = tmp_path / "ControlNetModel" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    with pytest.raises(PackError, match="do not fit"), engine.sitting(engine.learn(tiny.person()), tiny.STYLE):
+        pass
+
+
+def test_sizes_that_diffusion_cannot_paint_are_refused(bases, tmp_path):
+    engine = ENGINES["portrait"][1](tmp_path, lambda: bases["sd15"])
+    shot = tiny.shot()
+    object.__setattr__(shot, "width_px", 61)
+    with engine.sitting(engine.learn(tiny.person()), tiny.STYLE) as paint, pytest.raises(EngineError, match="61×64"):
+        paint(shot)
+
+
+@pytest.fixture
+def arc2face(tmp_path):
+    base = tiny.sd15(tmp_path, context=576)
+    shapes = tiny.formats.arc2face_text(
+        tiny.layout(base), layers=2, mlp=1152, vocabulary=len(base.tokenizer), positions=77
+    )
+    file = tiny.save(tmp_path / "pytorch_model.pt", tiny.filled(shapes))
+    return base, Arc2FaceEngine(base=lambda: base, text_encoder=file, reader=tiny.FakeReader("arc2face_r100", True))
+
+
+def test_arc2face_paints_the_code_and_leaves_the_base_alone(arc2face):
+    base, engine = arc2face
+    before = marks(base)
+    ada, ben = (engine.learn(tiny.person(tiny.crop(n), name=str(n))) for n in (1, 11))
+    made = []
+    for identity in (ada, ben, ada):
+        with engine.sitting(identity, tiny.STYLE) as paint:
+            made.append((paint(tiny.shot()), paint(tiny.shot(scale=0.0)), paint(tiny.shot(prompt="red suit"))))
+    assert_untouched(base, before)
+    assert not np.array_equal(made[0][0], made[1][0])
+    assert np.array_equal(made[0][0], made[2][0])
+    assert np.array_equal(made[0][1], made[1][1]), "at scale 0 nobody is painted"
+    assert np.array_equal(made[0][0], made[0][2]), "there is no free prompt"
+
+
+def test_arc2face_at_scale_zero_is_its_own_base_on_the_plain_sentence(arc2face):
+    from facechain.engines.identity.arc2face_net import SENTENCE, with_weights
+    from facechain.engines.identity.checkpoint import open_checkpoint
+    from facechain.engines.identity.paint import sibling
+
+    base, engine = arc2face
+    with engine.sitting(engine.learn(tiny.person()), tiny.STYLE) as paint:
+        nobody = paint(tiny.shot(scale=0.0))
+    file = open_checkpoint(engine._path, kinds=("arc2face",), layout=None)
+    own = sibling(base, type(base), text_encoder=with_weights(base.text_encoder, file.under("text_model.")))
+    shot = tiny.shot(prompt=SENTENCE)
+    object.__setattr__(shot, "negative", "")
+    assert np.array_equal(nobody, plain(own, shot))
+
+
+def test_cards_are_readable_without_torch():
+    code = (
+        "import sys\n"
+        "from facechain.engines import faceid, instantid, arc2face, photomaker, pulid, fact\n"
+        "cards = [m.CARD for m in (faceid, instantid, arc2face, photomaker, pulid, fact)]\n"
+        "assert all(card.min_photos == 1 and card.learns == 'instantly' and card.packs for card in cards)\n"
+        "assert not {'torch', 'diffusers', 'transformers'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
