@@ -10,6 +10,7 @@ import tiny_identity as tiny
 import torch
 
 from facechain.engines.arc2face import Arc2FaceEngine
+from facechain.engines.diffusion.words import Encoder
 from facechain.engines.faceid import FaceIdEngine
 from facechain.engines.fact import FactEngine
 from facechain.engines.instantid import InstantIdEngine
@@ -122,8 +123,7 @@ def ready(request, bases, tmp_path_factory):
 def plain(pipe, shot):
     """What the base paints by itself."""
     made = pipe(
-        shot.prompt,
-        negative_prompt=shot.negative,
+        **Encoder(pipe).encode(shot.prompt, shot.negative).arguments(),
         width=64,
         height=64,
         num_inference_steps=2,

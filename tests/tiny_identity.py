@@ -261,7 +261,7 @@ def person(*crops: Crop, name: str = "ada") -> Person:
 
 
 def shot(seed: int = 7, prompt: str = "photo of a man in the rain", **options) -> Shot:
-    options = {"steps": 2, "guidance": 3.0, **options}
+    options = {"sampler": "", "steps": 2, "guidance": 3.0, **options}
     return Shot(index=0, seed=seed, prompt=prompt, negative="blurry", width_px=64, height_px=64, options=options)
 
 

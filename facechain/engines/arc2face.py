@@ -31,6 +31,7 @@ CARD = EngineCard(
 @dataclass(frozen=True, kw_only=True)
 class Arc2FaceSettings:
     scale: float = 1.0  # 0: an unnamed person, 1: as published; between, the word and the face are mixed
+    sampler: str = "dpmpp_2m"
     steps: int = 25
     guidance: float = 3.0
 
@@ -60,6 +61,6 @@ class Arc2FaceEngine:
         def one(shot: Shot, onto: Canvas | None = None) -> Pixels:
             chosen = settings(Arc2FaceSettings, style, shot)
             prompt = face_prompt(pipe.tokenizer, encoder, identity.data.fused.vector, chosen.scale)
-            return paint(pipe, shot, steps=chosen.steps, guidance=chosen.guidance, prompt_embeds=prompt)
+            return paint(pipe, shot, chosen, prompt_embeds=prompt)
 
         yield one

@@ -10,7 +10,7 @@ from typing import Any
 
 from facechain.engines.identity.checkpoint import open_checkpoint
 from facechain.engines.identity.evidence import learn_faces
-from facechain.engines.identity.paint import paint, settings
+from facechain.engines.identity.paint import paint, settings, worded
 from facechain.protocols import EngineCard, FaceReader, Identity, Paint, Tick, silent
 from facechain.types import Canvas, Person, Pixels, Shot, Style
 
@@ -35,6 +35,7 @@ class FaceIdSettings:
     scale: float = 1.0  # of the face, 0…1
     lora_scale: float = 1.0  # of the low-rank weights inside the file; none at scale 0
     structure_scale: float = 1.0  # PlusV2: of what CLIP saw, beside the face vector
+    sampler: str = "ddim"
     steps: int = 30
     guidance: float = 7.5
 
@@ -80,6 +81,6 @@ class FaceIdEngine:
                 face.give(projector.tokens(chosen.structure_scale))
                 face.dial.scale = chosen.scale
                 lora.set(chosen.lora_scale if chosen.scale else 0.0)
-                return paint(pipe, shot, steps=chosen.steps, guidance=chosen.guidance)
+                return paint(pipe, worded(shot, style, identity.data), chosen)
 
             yield one

@@ -10,7 +10,7 @@ from typing import Any
 
 from facechain.engines.identity.checkpoint import open_checkpoint
 from facechain.engines.identity.evidence import learn_faces
-from facechain.engines.identity.paint import paint, settings
+from facechain.engines.identity.paint import paint, settings, worded
 from facechain.protocols import EngineCard, Identity, Paint, Tick, silent
 from facechain.types import Canvas, Person, Pixels, Shot, Style
 
@@ -32,6 +32,7 @@ CARD = EngineCard(
 class FactSettings:
     scale: float = 0.5
     most_photos: int = 1  # every photo adds 16 tokens
+    sampler: str = ""  # empty: the base's own
     steps: int = 50
     guidance: float = 5.0
 
@@ -61,6 +62,6 @@ class FactEngine:
                 chosen = settings(FactSettings, style, shot)
                 gates.give(encoder.tokens(chosen.most_photos))
                 gates.dial.scale = chosen.scale
-                return paint(pipe, shot, steps=chosen.steps, guidance=chosen.guidance)
+                return paint(pipe, worded(shot, style, identity.data), chosen)
 
             yield one

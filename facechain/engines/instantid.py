@@ -13,7 +13,7 @@ import numpy as np
 from facechain.engines.identity.checkpoint import open_checkpoint
 from facechain.engines.identity.evidence import learn_faces
 from facechain.engines.identity.keypoints import draw_keypoints
-from facechain.engines.identity.paint import paint, settings, sibling
+from facechain.engines.identity.paint import paint, settings, sibling, worded
 from facechain.errors import EngineError
 from facechain.protocols import EngineCard, FaceReader, Identity, Paint, Tick, silent
 from facechain.types import Canvas, Crop, Person, Pixels, Points, Shot, Style
@@ -41,6 +41,7 @@ class InstantIdSettings:
     face_only: bool = False  # let the face act only around itself
     controls: Mapping[str, Any] = field(default_factory=dict)  # extra ControlNet -> its picture
     control_scales: Mapping[str, float] = field(default_factory=dict)
+    sampler: str = "euler"
     steps: int = 30
     guidance: float = 5.0
 
@@ -99,9 +100,8 @@ class InstantIdEngine:
                         StableDiffusionXLControlNetPipeline,
                         controlnet=MultiControlNetModel(nets) if several else net,
                     ),
-                    shot,
-                    steps=chosen.steps,
-                    guidance=chosen.guidance,
+                    worded(shot, style, identity.data),
+                    chosen,
                     image=[_picture(p, shot) for p in pictures] if several else _picture(pictures[0], shot),
                     controlnet_conditioning_scale=scales if several else scales[0],
                 )

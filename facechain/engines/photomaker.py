@@ -11,7 +11,7 @@ from typing import Any
 
 from facechain.engines.identity.checkpoint import open_checkpoint
 from facechain.engines.identity.evidence import learn_faces
-from facechain.engines.identity.paint import paint, settings
+from facechain.engines.identity.paint import paint, settings, worded
 from facechain.protocols import EngineCard, FaceReader, Identity, Paint, Tick, silent
 from facechain.types import Canvas, Person, Pixels, Shot, Style
 
@@ -37,6 +37,7 @@ class PhotoMakerSettings:
     trigger: str = "img"  # follows the class word, as in "a man img in the rain"
     merge_after: int = 10  # steps painted from the words alone; fewer: more likeness, less style
     most_photos: int = 4
+    sampler: str = "euler"
     steps: int = 50
     guidance: float = 5.0
 
@@ -73,13 +74,14 @@ class PhotoMakerEngine:
 
             def one(shot: Shot, onto: Canvas | None = None) -> Pixels:
                 chosen = settings(PhotoMakerSettings, style, shot)
+                shot = worded(shot, style, identity.data, chosen.trigger)
                 lora.set(chosen.scale)
                 if not chosen.scale:
                     words = dataclasses.replace(shot, prompt=without_trigger(shot.prompt, chosen.trigger))
-                    return paint(pipe, words, steps=chosen.steps, guidance=chosen.guidance)
+                    return paint(pipe, words, chosen)
                 tokens = photo_tokens(encoder, identity.data, chosen.most_photos)
                 prompt = Stacked(pipe, shot, chosen.trigger, tokens, encoder.fusion)
                 inputs = prompt.inputs(chosen.merge_after, chosen.guidance > 1)
-                return paint(pipe, shot, steps=chosen.steps, guidance=chosen.guidance, **inputs)
+                return paint(pipe, shot, chosen, **inputs)
 
             yield one

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from facechain.engines.identity.checkpoint import open_checkpoint
 from facechain.engines.identity.evidence import learn_faces
-from facechain.engines.identity.paint import paint, settings
+from facechain.engines.identity.paint import paint, settings, worded
 from facechain.errors import EngineError
 from facechain.protocols import EngineCard, FaceReader, Identity, Paint, Tick, silent
 from facechain.types import Canvas, Crop, Person, Pixels, Shot, Style
@@ -46,6 +46,7 @@ class PulidSettings:
     preset: str = "fidelity"  # or "style", "plain"; see PRESETS
     mix: bool = False  # v1: take every token of the further photos, not only their face-vector tokens
     most_photos: int = 4
+    sampler: str = "dpmpp_2m"
     steps: int = 4
     guidance: float = 1.2
 
@@ -96,6 +97,6 @@ class PulidEngine:
                 mode, empty = PRESETS[chosen.preset]
                 face.give(encoder.tokens(chosen.most_photos, chosen.mix, empty))
                 face.dial.scale, face.dial.mode = chosen.scale, mode
-                return paint(pipe, shot, steps=chosen.steps, guidance=chosen.guidance)
+                return paint(pipe, worded(shot, style, identity.data), chosen)
 
             yield one

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from typing import Any, TypeVar
 
 import numpy as np
 
 from facechain.config import build
+from facechain.engines.diffusion.prompts import fill, noun
+from facechain.engines.diffusion.samplers import scheduler
+from facechain.engines.diffusion.words import Encoder
+from facechain.engines.identity.evidence import Evidence
 from facechain.errors import EngineError
 from facechain.types import Pixels, Shot, Style
 
@@ -20,13 +25,26 @@ def settings(cls: type[T], style: Style, shot: Shot) -> T:
     A style's options may also speak to other engines, so only those this engine knows are taken from it.
     """
     known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    given = {key: value for key, value in style.options.items() if key in known}
+    given = {name: getattr(style, name) for name in ("sampler", "steps", "guidance") if getattr(style, name)}
+    given |= {key: value for key, value in style.options.items() if key in known}
     asked = {key: value for key, value in shot.options.items() if key in known or key not in style.options}
     return build(cls, {**given, **asked}, "shot")
 
 
-def paint(pipe: Any, shot: Shot, *, steps: int, guidance: float, **inputs: Any) -> Pixels:
-    """(height, width, 3). `inputs` go to the pipeline; prompts come from the shot unless given as embeddings."""
+def worded(shot: Shot, style: Style, evidence: Evidence, trigger: str = "") -> Shot:
+    """The shot with {person} and {age} in its prompt filled in; `trigger` follows the word for the person."""
+    if "{" not in shot.prompt:
+        return shot
+    said = Counter(tag.value for crop in evidence.crops for tag in crop.tags if tag.name == "age")
+    age = next((value for value, _ in said.most_common() if value != "unknown"), "")
+    return dataclasses.replace(shot, prompt=fill(shot.prompt, f"{noun(age)} {trigger}".strip(), age, style.ages))
+
+
+def paint(pipe: Any, shot: Shot, chosen: Any, **inputs: Any) -> Pixels:
+    """(height, width, 3). `chosen` has sampler (empty: the base's own), steps and guidance.
+
+    `inputs` go to the pipeline; prompts of any length and weight come from the shot unless given as embeddings.
+    """
     import torch
 
     if shot.width_px % 8 or shot.height_px % 8:
@@ -35,17 +53,23 @@ def paint(pipe: Any, shot: Shot, *, steps: int, guidance: float, **inputs: Any) 
             "Choose a size such as 512×512 or 832×1216.",
         )
     if "prompt_embeds" not in inputs:
-        inputs = {"prompt": shot.prompt, "negative_prompt": shot.negative, **inputs}
-    made = pipe(
-        width=shot.width_px,
-        height=shot.height_px,
-        num_inference_steps=steps,
-        guidance_scale=guidance,
-        generator=torch.Generator("cpu").manual_seed(shot.seed),
-        output_type="np",
-        **inputs,
-    )
-    return np.asarray((made.images[0] * 255).round().clip(0, 255), np.uint8)
+        inputs = {**Encoder(pipe).encode(shot.prompt, shot.negative).arguments(), **inputs}
+    own = pipe.scheduler
+    try:
+        if chosen.sampler:
+            pipe.scheduler = scheduler(chosen.sampler, own)
+        made = pipe(
+            width=shot.width_px,
+            height=shot.height_px,
+            num_inference_steps=chosen.steps,
+            guidance_scale=chosen.guidance,
+            generator=torch.Generator("cpu").manual_seed(shot.seed),
+            output_type="np",
+            **inputs,
+        )
+    finally:
+        pipe.scheduler = own
+    return np.asarray((np.nan_to_num(made.images[0]) * 255).round().clip(0, 255), np.uint8)
 
 
 def sibling(pipe: Any, cls: type, **parts: Any) -> Any:
