@@ -168,14 +168,32 @@ class Person:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StyleLora:
+    """Style weights for one family of bases: a file of a pack, and how strongly."""
+
+    family: str
+    pack: str
+    file: str
+    scale: float = 0.8
+
+
+@dataclass(frozen=True, kw_only=True)
 class Style:
     """One look; see configs/styles/."""
 
     id: str
     title: str
     licence: str
-    prompt: str = ""
+    revision: str = "1"  # changes whenever the look does, so that a recipe names exactly one look
+    group: str = ""  # what it is listed under
+    prompt: str = ""  # {person} becomes who, {age} the words of `ages` for them
     negative: str = ""
+    ages: Mapping[str, str] = field(default_factory=dict)  # child, teen, adult, senior → words
+    bases: tuple[str, ...] = ()  # families of bases it is made for; empty: any
+    loras: tuple[StyleLora, ...] = ()
+    sampler: str = ""  # empty: the engine's own
+    steps: int | None = None
+    guidance: float | None = None
     template_pack: str = ""  # a picture to paint into, for template styles
     template_file: str = ""
     width_px: int = 512

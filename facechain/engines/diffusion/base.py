@@ -134,7 +134,7 @@ def _layout(base: BaseRef, family: str) -> Iterator[Path]:
 
 
 def _open_vae(base: BaseRef, family: str, dtype: Any) -> Any:
-    from diffusers import AutoencoderKL
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
     assert base.vae is not None
     if base.vae.is_dir():

@@ -35,7 +35,7 @@ def canny(pixels: Pixels, low: int = 100, high: int = 200) -> Pixels:
 
 def open_net(path: Path, dtype: Any) -> Any:
     """A ControlNet from a diffusers folder or one safetensors file in the published layout."""
-    from diffusers import ControlNetModel
+    from diffusers.models.controlnets.controlnet import ControlNetModel
 
     if path.is_dir():
         return ControlNetModel.from_pretrained(path, dtype=dtype, local_files_only=True)

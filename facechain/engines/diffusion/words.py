@@ -82,7 +82,7 @@ class Encoder:
         if self._two:
             kind = ReturnedEmbeddingsType.PENULTIMATE_HIDDEN_STATES_NON_NORMALIZED
             pairs.append((pipe.tokenizer_2, pipe.text_encoder_2))
-        self._providers = [
+        self._providers: list[Any] = [
             EmbeddingsProvider(
                 tokenizer, encoder, truncate=False, returned_embeddings_type=kind, device=pipe._execution_device
             )

@@ -1,0 +1,161 @@
+"""Training in a process of its own: its memory goes with it, and it may run on several processors.
+
+The child writes one JSON line an event. To have pictures scored it writes where they are and reads the answer from
+its input; when the parent is gone the answer never comes, and the child ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from facechain.engines.lora.job import Job, read_job
+from facechain.engines.lora.likeness import Score
+from facechain.engines.lora.train import Say, train
+from facechain.errors import EngineError
+from facechain.protocols import Tick, silent
+from facechain.types import Pixels
+
+MARK = "@facechain "  # before our lines: libraries may print too
+_POLL_S = 0.5
+_LEAVE_S = 30
+
+
+def train_in_child(
+    job: Job,
+    score: Score | None = None,
+    tick: Tick = silent,
+    say: Say = lambda line: None,
+    aside: bool = True,
+    processes: int = 1,
+) -> Path:
+    """As `train`, elsewhere. Raises EngineError with the last event and the reason when the child ends too early."""
+    if job.done:
+        return job.result
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
+    asked = ["--score"] * (score is not None) + ["--aside"] * aside
+    command = [sys.executable, *launcher, "-m", "facechain.engines.lora.child", str(job.folder), *asked]
+    log = job.folder / "child.log"
+    with log.open("wb") as errors:
+        child = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
+        )
+        last = "the start"
+        try:
+            for event in _events(child, tick):
+                if "score" in event:
+                    assert score is not None
+                    _answer(child, score(_read_pictures(Path(event["score"]))))
+                elif "say" in event:
+                    say(event["say"])
+                else:
+                    last = f"{event['stage']} {event['done']} of {event['total']}"
+            child.wait(timeout=_LEAVE_S)
+        finally:
+            _end(child)
+    if not job.done:
+        raise EngineError(
+            f"Training ended after {last}: {_reason(child.returncode, log)}.", "Run it again: it goes on."
+        )
+    return job.result
+
+
+def _events(child: subprocess.Popen[str], tick: Tick) -> Any:
+    """The child's events as they come; `tick` hears of progress, and between events too, so that it can cancel."""
+    lines: queue.Queue[str | None] = queue.Queue()
+
+    def listen() -> None:
+        assert child.stdout is not None
+        for line in child.stdout:
+            lines.put(line)
+        lines.put(None)
+
+    threading.Thread(target=listen, daemon=True).start()
+    at = ("preparing", 0, 1)
+    while True:
+        try:
+            line = lines.get(timeout=_POLL_S)
+        except queue.Empty:
+            tick(*at)
+            continue
+        if line is None:
+            return
+        if not line.startswith(MARK):
+            continue
+        event = json.loads(line.removeprefix(MARK))
+        if "stage" in event:
+            at = (event["stage"], event["done"], event["total"])
+            tick(*at)
+        yield event
+
+
+def _answer(child: subprocess.Popen[str], found: Sequence[float | None]) -> None:
+    assert child.stdin is not None
+    child.stdin.write(json.dumps(found) + "\n")
+    child.stdin.flush()
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    """However we leave, the child and those it started are gone."""
+    if child.poll() is None:
+        os.killpg(child.pid, signal.SIGTERM)
+        try:
+            child.wait(timeout=_LEAVE_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+
+
+def _reason(code: int, log: Path) -> str:
+    if code < 0:
+        name = signal.Signals(-code).name
+        return f"the process was ended by {name}" + (", perhaps for lack of memory" if name == "SIGKILL" else "")
+    lines = [line for line in log.read_text("utf-8", errors="replace").splitlines() if line.strip()]
+    return lines[-1].strip() if lines else f"exit code {code}"
+
+
+def _read_pictures(path: Path) -> list[Pixels]:
+    return list(np.load(path, allow_pickle=False))
+
+
+# ── in the child ─────────────────────────────────────────────────────────────────────────────────
+
+
+def main(arguments: Sequence[str]) -> None:
+    folder = Path(arguments[0])
+    first = os.environ.get("RANK", "0") == "0"
+
+    def tell(**event: Any) -> None:
+        if first:
+            print(MARK + json.dumps(event), flush=True)
+
+    def score(pictures: Sequence[Pixels]) -> list[float | None]:
+        path = folder / "to_score.npy"
+        np.save(path, np.stack(pictures))
+        tell(score=str(path))
+        answer = sys.stdin.readline()
+        if not answer:
+            raise EngineError("The program that started this training is gone.", "Run it again: it goes on.")
+        return json.loads(answer)
+
+    train(
+        read_job(folder),
+        score if "--score" in arguments else None,
+        lambda stage, done, total: tell(stage=stage, done=done, total=total),
+        lambda line: tell(say=line),
+        aside="--aside" in arguments,
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,80 @@
+"""Everything that can be chosen about a training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from facechain.errors import ConfigError
+
+OPTIMIZERS = ("adamw", "adamw8bit", "prodigy")
+TARGETS = {
+    "attention": ("to_q", "to_k", "to_v", "to_out.0"),
+    "transformer": ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out"),
+}
+TEXT_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    resolution_px: int = 512  # pictures of other shapes keep about this many pixels squared
+    steps: int = 800
+    batch: int = 1
+    accumulate: int = 1  # batches a step, over all processes
+    seed: int = 0
+
+    rank: int = 16
+    alpha: float = 16.0
+    targets: str = "attention"
+    dora: bool = False
+    train_text: bool = False
+
+    optimizer: str = "adamw"
+    learning_rate: float = 1e-4
+    text_learning_rate: float = 5e-5
+    weight_decay: float = 1e-2
+    warmup_steps: int = 0
+    cosine: bool = True  # falls to zero at the last step; otherwise constant
+    max_grad_norm: float = 1.0
+    ema_decay: float = 0.0  # 0: none
+
+    snr_gamma: float = 5.0  # min-SNR (Hang et al. 2023); 0: every noise level counts the same
+    noise_offset: float = 0.0
+    face_weight: float = 1.0  # of the error inside the head
+    background_weight: float = 0.1  # and outside of it
+    preserve: float = 0.0  # weight of painting the background as the base would; costs a second pass
+    prior_pictures: int = 0  # of anybody, painted by the base, learned beside
+    prior_weight: float = 1.0
+    flip: bool = False  # mirrored copies; off, as faces are not symmetric
+
+    precision: str = "auto"
+    gradient_checkpointing: bool = False
+
+    checkpoint_every: int = 100
+    keep_checkpoints: int = 2  # to start again from
+    validate_every: int = 100  # 0: the last step is the result
+    validation_pictures: int = 4
+    validation_steps: int = 20
+    patience: int = 4  # validations without a rise before stopping; 0: never stop early
+    average_best: int = 1  # how many of the best checkpoints become one
+
+    def __post_init__(self) -> None:
+        need = (
+            ("resolution_px", self.resolution_px >= 64 and self.resolution_px % 8 == 0, "a multiple of 8 from 64 on"),
+            ("steps", self.steps >= 1, "at least 1"),
+            ("batch", self.batch >= 1, "at least 1"),
+            ("accumulate", self.accumulate >= 1, "at least 1"),
+            ("rank", 1 <= self.rank <= 512, "from 1 to 512"),
+            ("alpha", self.alpha > 0, "more than 0"),
+            ("targets", self.targets in TARGETS, f"one of {', '.join(TARGETS)}"),
+            ("optimizer", self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}"),
+            ("learning_rate", self.learning_rate > 0, "more than 0"),
+            ("ema_decay", 0 <= self.ema_decay < 1, "from 0 to below 1"),
+            ("background_weight", self.background_weight >= 0, "0 or more"),
+            ("face_weight", self.face_weight > 0, "more than 0"),
+            ("checkpoint_every", self.checkpoint_every >= 1, "at least 1"),
+            ("keep_checkpoints", self.keep_checkpoints >= 1, "at least 1"),
+            ("average_best", self.average_best >= 1, "at least 1"),
+        )
+        for name, right, expected in need:
+            if not right:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}.", f"Expected {expected}.")
