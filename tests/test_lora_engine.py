@@ -16,7 +16,7 @@ from facechain.types import Canvas, Consent, Crop, Embedding, Person, Shot, Styl
 
 torch = pytest.importorskip("torch")
 
-from facechain.engines.lora.engine import LoraEngine, caption, fingerprint  # noqa: E402
+from facechain.engines.lora.engine import LoraEngine, caption, fingerprint, native  # noqa: E402
 
 STYLE = Style(
     id="plain",
@@ -210,3 +210,17 @@ def test_captions_and_fingerprints(base, people, tmp_path):
     assert fingerprint(base) == fingerprint(base)
     assert fingerprint(base) != fingerprint(BaseRef(path=tiny.sd15(tmp_path / "other", seed=9)))
     assert isinstance(crop.face.embedding, Embedding)
+
+
+def test_small_shots_take_the_size_of_their_base():
+    from types import SimpleNamespace
+
+    def base_of(latents):
+        return SimpleNamespace(unet=SimpleNamespace(config=SimpleNamespace(sample_size=latents)))
+
+    portrait = replace(shot(), width_px=512, height_px=640)
+    sd15, sdxl = native(portrait, base_of(64)), native(portrait, base_of(128))
+    assert (sd15.width_px, sd15.height_px) == (512, 640)
+    assert (sdxl.width_px, sdxl.height_px) == (896, 1152)
+    large = replace(shot(), width_px=832, height_px=1216)
+    assert native(large, base_of(128)) == large

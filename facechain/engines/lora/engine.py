@@ -147,7 +147,8 @@ class _Sitting:
         made: list[Pixels] = []
         for state, group in _runs(shots, self._wanted):
             painter = self._with(*state)
-            made += painter.paint_many([(self._worded(shot), self._how(shot)) for shot in group], batch)
+            fitting = [(native(self._worded(shot), painter.pipe), self._how(shot)) for shot in group]
+            made += painter.paint_many(fitting, batch)
         return made
 
     def end(self) -> None:
@@ -220,6 +221,17 @@ def _runs(shots: Sequence[Shot], key: Callable[[Shot], Any]) -> Iterator[tuple[A
         group.append(shot)
     if group:
         yield key(group[0]), group
+
+
+def native(shot: Shot, pipe: Any) -> Shot:
+    """Far below the size its base was trained at a picture breaks, so such a shot is enlarged to it, in its shape."""
+    side = pipe.unet.config.sample_size * 8
+    area = shot.width_px * shot.height_px
+    if area >= (0.75 * side) ** 2:
+        return shot
+    step, scale = min(64, side // 8), side / area**0.5
+    width, height = (round(length * scale / step) * step for length in (shot.width_px, shot.height_px))
+    return replace(shot, width_px=width, height_px=height)
 
 
 def caption(crop: Crop, subject: str) -> str:
