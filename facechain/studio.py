@@ -24,6 +24,7 @@ from facechain.photos.read import find, read
 from facechain.portraits import provenance, scene
 from facechain.portraits.export import copy_all
 from facechain.portraits.finish import finish
+from facechain.portraits.prompt import words
 from facechain.portraits.shots import plan, resolve_seed
 from facechain.protocols import Engine, EngineCard, FaceReader, Guard, Identity, Landmarker, Parser, Tick, silent
 from facechain.types import Face, Person, Pixels, Portrait, Reason, Rejection, Request, Style, Verdict
@@ -164,7 +165,7 @@ class Studio:
         engine, style = self._engine(request.engine, people), self.style(request.style)
         canvas, faces, slots = self._canvas(engine.card, request, style, template)
         identities = [engine.learn(person, tick) for person in people]
-        portraits = self._shoot(engine, identities, request, style, canvas, faces, slots, tick)
+        portraits = self._shoot(engine, people, identities, request, style, canvas, faces, slots, tick)
         judged = self._judged(portraits, people, engine.card)
         return self._keep(judged, request, out, format, expected_faces=len(faces) or len(people))
 
@@ -175,7 +176,7 @@ class Studio:
         pictures, results = self._photos(paths), []
         for done, path in enumerate(pictures):
             tick("judging", done, len(pictures))
-            verdict = judge(read(path).pixels, reference, reader, calibration)
+            verdict = judge(read(path).pixels, reference, reader, calibration, coach=self._coach(path))
             results.append(Result(id=path.name, path=path, verdicts=(replace(verdict, why=verdict.call.value),)))
         return tuple(results)
 
@@ -230,6 +231,7 @@ class Studio:
     def _shoot(
         self,
         engine: Engine,
+        people: Sequence[Person],
         identities: Sequence[Identity],
         request: Request,
         style: Style,
@@ -239,7 +241,7 @@ class Studio:
         tick: Tick,
     ) -> Iterator[Portrait]:
         packs = {id: self.tools.packs.revision(id) for id in engine.card.packs}
-        shots = plan(request, style)
+        shots = plan(request, style, *words(request, style, people))
         started = time.perf_counter()
         painted = scene.paint(engine, identities, style, shots, canvas, faces, slots)
         for done, (shot, pixels) in enumerate(painted):
@@ -332,6 +334,11 @@ class Studio:
         return Made(folder=out or run, seed=request.seed or 0, results=results, summary=summary)
 
     # ── small things ─────────────────────────────────────────────────────────────────────────────
+
+    def _coach(self, picture: Path) -> str:
+        """The recogniser that helped to make this picture, if it is one of ours and says so."""
+        recipe = provenance.read_recipe(picture) or {}
+        return next((card.recogniser for card in self.tools.cards if card.name == recipe.get("engine")), "")
 
     def _reference(self, person: Person) -> Reference:
         return refer(person, self.tools.judge())

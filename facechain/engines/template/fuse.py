@@ -114,8 +114,8 @@ def _mask(size: tuple[int, int], placed: NDArray, face_px: float, here: Mask, th
     What hides the person's face fades out softly, for the template's skin goes on there; what lies in front of the
     template's, hair or a hand, keeps its own edge.
     """
-    oval = blend.polygon(size, placed, shape.OVAL, grow_px=-0.035 * face_px)
-    soft = cv2.GaussianBlur(oval * there, (0, 0), 0.03 * face_px)
+    oval = blend.polygon(size, placed, shape.OVAL, grow_px=-0.02 * face_px)
+    soft = cv2.GaussianBlur(oval * there, (0, 0), 0.025 * face_px)
     return (np.clip(2 * soft - 1, 0, 1) * here).astype(np.float32)  # fades towards the inside only
 
 

@@ -88,8 +88,8 @@ def _tamed(relief: NDArray, brighter: NDArray) -> NDArray:
     A shine lies on top of the skin's own colour, so it must not grow with it; and shadows soften on lighter skin.
     """
     lift = np.maximum(brighter, 1)
-    shine = 1 + np.maximum(relief - 1, 0) / lift
-    shadow = np.minimum(np.maximum(relief, 1e-2), 1) ** (lift**-0.35)
+    shine = 1 + np.maximum(relief - 1, 0) * lift**-0.6
+    shadow = np.minimum(np.maximum(relief, 1e-2), 1) ** (lift**-0.2)
     return np.clip(shine * shadow / np.maximum(relief, 1e-2), 0.2, 3)
 
 
