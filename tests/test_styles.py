@@ -17,9 +17,9 @@ PAINTED = {id: style for id, style in STYLES.items() if not style.template_pack}
 
 # Judgements of looks, origins and undress have no place in a look that anybody may wear.
 UNWANTED = re.compile(
-    r"\b(beautiful|beauty|pretty|gorgeous|sexy|handsome|attractive|perfect skin|flawless|nude|naked|nudity|nsfw|topless|"
-    r"lingerie|bikini|caucasian|asian|african|european|latina|latino|hispanic|arab|indian|chinese|korean|white skin|"
-    r"black skin|dark skin|fair skin|pale skin|slim|skinny|young|girl|boy|man|woman|male|female)\b"
+    r"\b(beautiful|beauty|pretty|gorgeous|sexy|handsome|attractive|perfect skin|flawless|nude|naked|nudity|nsfw|"
+    r"topless|lingerie|bikini|caucasian|asian|african|european|latina|latino|hispanic|arab|indian|chinese|korean|"
+    r"white skin|black skin|dark skin|fair skin|pale skin|slim|skinny|young|girl|boy|man|woman|male|female)\b"
 )
 GROUPS = {"portrait", "headshot", "id photo", "film", "period", "regional dress", "art", "season", "profession"}
 
@@ -57,6 +57,14 @@ def test_words(style: Style, age: str):
     assert parse(words) == ((words, 1.0),)
     said = f"{style.title}, {words}, {style.negative}".lower()
     assert not UNWANTED.search(said), UNWANTED.search(said)
+
+
+def test_the_subject_takes_the_place_of_whoever_is_named():
+    assert (
+        fill("photo of an adult with short hair, park", "ohwx person") == "photo of ohwx person with short hair, park"
+    )
+    assert fill("a park, ", "ohwx person") == "portrait photo of ohwx person, a park"
+    assert fill("", "ohwx person") == "portrait photo of ohwx person"
 
 
 def test_no_two_looks_are_one():

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from facechain.types import Person, Request, Style
 
 PERSON = "{person}"  # where a style's prompt wants the subject; without it the subject comes first
+AGE = "{age}"  # where it wants the words its `ages` has for them
 
 AGES: Mapping[str, str] = {"child": "a child", "teen": "a teenager", "adult": "an adult", "senior": "an elderly person"}
 SOMEONE = "a person"
@@ -18,6 +20,9 @@ DECENT = "nudity, revealing clothes"  # unwanted unless everybody is surely grow
 def words(request: Request, style: Style, people: Sequence[Person]) -> tuple[str, str]:
     """Prompt and negative prompt."""
     who = " and ".join(subject(person) for person in people) or SOMEONE
+    ages = {trait(person, "age") for person in people}
+    suited = style.ages.get(ages.pop() if len(ages) == 1 else "", style.ages.get("adult", ""))
+    style = replace(style, prompt=style.prompt.replace(AGE, suited))
     look = style.prompt.replace(PERSON, who) if PERSON in style.prompt else _listed(who, style.prompt)
     decent = "" if all(trait(person, "age") in GROWN for person in people) else DECENT
     return _listed(look, request.prompt), _listed(style.negative, request.negative, decent)
