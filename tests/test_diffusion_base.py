@@ -28,28 +28,31 @@ def picture(pipe, steps: int = 2):
     return pipe("a red coat", num_inference_steps=steps, width=64, height=64, generator=seed, output_type="np").images
 
 
-def test_folder_and_file_paint_the_same(folder, tmp_path):
+@pytest.fixture(scope="module")
+def plain(folder):
+    return picture(load(BaseRef(path=folder)))
+
+
+def test_folder_and_file_paint_the_same(folder, plain, tmp_path):
     file = tiny.single_file(tmp_path / "base.safetensors", folder)
     assert family_of(file) == family_of(folder) == folder.name
-    one = picture(load(BaseRef(path=folder)))
     other = picture(load(BaseRef(path=file, layout=folder)))
-    assert one.std() > 0.05
-    np.testing.assert_allclose(one, other, atol=2e-5)
+    assert plain.std() > 0.05
+    np.testing.assert_allclose(plain, other, atol=2e-5)
 
 
-def test_own_vae(folder, tmp_path):
+def test_own_vae(folder, plain, tmp_path):
     from diffusers import AutoencoderKL
 
     torch.manual_seed(5)
     vae = AutoencoderKL(**{k: v for k, v in load(BaseRef(path=folder)).vae.config.items() if not k.startswith("_")})
     vae.save_pretrained(tmp_path / "vae")
-    plain, changed = picture(load(BaseRef(path=folder))), picture(load(BaseRef(path=folder, vae=tmp_path / "vae")))
+    changed = picture(load(BaseRef(path=folder, vae=tmp_path / "vae")))
     assert np.abs(plain - changed).max() > 0.01
 
 
 @pytest.mark.parametrize("offload", ["none", "model", "group", "sequential"])
-def test_every_offload_level_paints_the_same_on_a_cpu(folder, offload):
-    plain = picture(load(BaseRef(path=folder)))
+def test_every_offload_level_paints_the_same_on_a_cpu(folder, plain, offload):
     np.testing.assert_array_equal(picture(load(BaseRef(path=folder, setup=Setup(offload=offload)))), plain)
 
 
@@ -58,8 +61,7 @@ def test_every_offload_level_paints_the_same_on_a_cpu(folder, offload):
     [Setup(attention="xformers"), Setup(attention="sdpa"), Setup(channels_last=False), Setup(vae_tiling=True)],
     ids=["xformers", "sdpa", "plain-layout", "tiling"],
 )
-def test_setups_change_speed_not_the_picture(folder, setup):
-    plain = picture(load(BaseRef(path=folder)))
+def test_setups_change_speed_not_the_picture(folder, plain, setup):
     np.testing.assert_allclose(picture(load(BaseRef(path=folder, setup=setup))), plain, atol=5e-5)
 
 

@@ -1,0 +1,145 @@
+"""Stable Diffusion-shaped pipelines with random weights: speed and memory do not depend on their values."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+# Widths of a small relative of each family, for machines without a GPU.
+SMALL = {
+    "unet": {"sd15": {"block_out_channels": [128, 256, 512, 512], "cross_attention_dim": 256}},
+    "text": {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 4, "num_attention_heads": 4},
+    "vae": {"block_out_channels": [32, 64, 128, 128]},
+}
+
+
+def arguments(description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--family", choices=("sd15", "sdxl"), default="sd15")
+    parser.add_argument("--size", choices=("small", "full"), default="small")
+    parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32")
+    parser.add_argument("--side", type=int, default=256, help="pixels of a picture's side")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--row", help=argparse.SUPPRESS)
+    return parser
+
+
+def pipeline(family: str, size: str) -> Any:
+    """A diffusers pipeline on the CPU in fp32, from the published configuration, narrower when `size` is small."""
+    import diffusers
+    import tiny
+    import torch
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+    from facechain.engines.diffusion.layouts import LAYOUTS
+
+    if size == "small" and family == "sdxl":
+        raise SystemExit("The small size is of SD 1.5's shape: use --size full for SDXL.")
+    layout = {name: dict(values) for name, values in LAYOUTS[family].items()}
+    if size == "small":
+        layout["unet/config.json"] |= SMALL["unet"][family]
+        layout["text_encoder/config.json"] |= SMALL["text"]
+        layout["vae/config.json"] |= SMALL["vae"]
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as folder:
+        tiny.write_tokenizer(Path(folder))
+        tokenizer = CLIPTokenizer.from_pretrained(folder)
+    parts = {
+        "unet": diffusers.UNet2DConditionModel.from_config(layout["unet/config.json"]),
+        "vae": diffusers.AutoencoderKL.from_config(layout["vae/config.json"]),
+        "text_encoder": CLIPTextModel(CLIPTextConfig(**layout["text_encoder/config.json"])),
+        "tokenizer": tokenizer,
+        "scheduler": diffusers.DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"),
+    }
+    if family == "sdxl":
+        second = CLIPTextConfig(**layout["text_encoder_2/config.json"])
+        parts |= {"text_encoder_2": CLIPTextModelWithProjection(second), "tokenizer_2": tokenizer}
+        made = diffusers.StableDiffusionXLPipeline(**parts)
+    else:
+        made = diffusers.StableDiffusionPipeline(
+            **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+        )
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+def dtype_of(precision: str) -> Any:
+    import torch
+
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+class Clock:
+    """Seconds of work: by the wall on a GPU, waiting for it; by this process's own time on a CPU that others share."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.start = self._now()
+
+    def _now(self) -> float:
+        import torch
+
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+            return time.perf_counter()
+        return time.process_time()
+
+    def lap(self) -> float:
+        before, self.start = self.start, self._now()
+        return self.start - before
+
+
+def rows_in_processes(script: str, given: argparse.Namespace, rows: list[str]) -> dict[str, dict[str, Any]]:
+    """Each row in a process of its own, so that peaks of memory are its own; one after the other."""
+    import subprocess
+
+    made = {}
+    flags = [
+        part
+        for key, value in vars(given).items()
+        if key != "row"
+        for part in (f"--{key.replace('_', '-')}", str(value))
+    ]
+    for row in rows:
+        done = subprocess.run(
+            [sys.executable, script, *flags, "--row", row], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            print(f"{row} failed: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+            continue
+        made[row] = json.loads(done.stdout.strip().splitlines()[-1])
+    return made
+
+
+def forget_peak(device: str) -> None:
+    """From here on, peaks are those of the work and not of making the models."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    elif Path("/proc/self/clear_refs").exists():
+        import ctypes
+
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_gib(device: str) -> float:
+    import torch
+
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**30
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**20
