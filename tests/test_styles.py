@@ -79,3 +79,15 @@ def test_fast_modes():
     for mode in modes.values():
         assert mode.steps <= 8
         assert mode.guidance <= 2
+
+
+def test_fast_modes_name_packs_that_exist():
+    from facechain.packs import read_packs
+
+    packs = read_packs(CONFIGS / "packs")
+    for mode in read_fast(CONFIGS / "fast").values():
+        for family in ("sd15", "sdxl"):
+            if named := getattr(mode, f"lora_{family}"):
+                pack, file = named.split("/", 1)
+                assert packs[pack].family == family
+                assert packs[pack].file(file) is not None
