@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import mmap
 import tempfile
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +20,7 @@ from numpy.typing import NDArray
 
 from facechain.errors import PhotoError, StoreError
 from facechain.photos import caption, crop, quality, same
+from facechain.photos.ahead import in_order
 from facechain.photos.crop import PORTRAIT, Framing
 from facechain.photos.quality import ADVICE, LIMITS, Limits
 from facechain.photos.read import file_id, read
@@ -65,7 +64,7 @@ def intake(
     outcomes: list[_Candidate | _Crowd | Rejection] = []
     with _Shelf() as shelf:
         seen: set[str] = set()
-        for index, photo in enumerate(_ahead(sources)):
+        for index, photo in enumerate(in_order(_open, sources, threads=2, ahead=_READ_AHEAD)):
             tick("photos", index, total)
             if isinstance(photo, Rejection):
                 outcomes.append(photo)
@@ -83,23 +82,6 @@ def intake(
 
 
 # ── first round ──────────────────────────────────────────────────────────────────────────────────
-
-
-def _ahead(sources: Sequence[Path | str | Photo]) -> Iterator[Photo | Rejection]:
-    """Photos in order, the next few decoded by threads while the models look at the present one."""
-    with ThreadPoolExecutor(2, thread_name_prefix="read") as pool:
-        waiting: deque[Future[Photo | Rejection]] = deque()
-        rest = iter(sources)
-        try:
-            for source in rest:
-                waiting.append(pool.submit(_open, source))
-                if len(waiting) > _READ_AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
 
 
 def _open(source: Path | str | Photo) -> Photo | Rejection:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -13,7 +11,7 @@ from numpy.typing import NDArray
 
 from facechain.types import Face, Pixels
 from facechain.vision.align import norm_crop
-from facechain.vision.runtimes import opencv_quietly, present
+from facechain.vision.runtimes import Spares, opencv_quietly, present
 
 _BATCH = 8  # faces; larger batches gain nothing on a CPU
 
@@ -26,11 +24,9 @@ class ChipNetwork:
     """
 
     def __init__(self, onnx: Path, centre: float = 0.0, scale: float = 1.0) -> None:
-        self._onnx = onnx
+        self._networks = Spares(lambda: opencv_quietly(lambda: cv2.dnn.readNetFromONNX(str(present(onnx)))))
         self._centre = centre
         self._scale = scale
-        self._net: Any = None
-        self._lock = threading.Lock()
 
     def vectors(self, pixels: Pixels, faces: Sequence[Face]) -> NDArray[np.float32]:
         """(N, D), not normalised, in the faces' order."""
@@ -40,8 +36,6 @@ class ChipNetwork:
 
     def _run(self, chips: Sequence[Pixels]) -> NDArray[np.float32]:
         blob = cv2.dnn.blobFromImages(chips, 1 / self._scale, mean=(self._centre,) * 3)
-        with self._lock:
-            if self._net is None:
-                self._net = opencv_quietly(lambda: cv2.dnn.readNetFromONNX(str(present(self._onnx))))
-            self._net.setInput(blob)
-            return self._net.forward().copy()
+        with self._networks.one() as network:
+            network.setInput(blob)
+            return np.array(network.forward(), np.float32)

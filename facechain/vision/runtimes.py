@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from facechain.errors import PackMissing
 
@@ -40,6 +41,27 @@ def onnx_session(path: Path) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # or waiting threads take others' cores
     options.log_severity_level = 3  # old exports warn once a weight
     return onnxruntime.InferenceSession(str(present(path)), options, providers=["CPUExecutionProvider"])
+
+
+class Spares(Generic[Loaded]):
+    """Networks that only one thread at a time may use: lends an idle one, or loads another when all are busy."""
+
+    def __init__(self, load: Callable[[], Loaded]) -> None:
+        self._load = load
+        self._idle: list[Loaded] = []
+        self._loading = threading.Lock()
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[Loaded]:
+        try:
+            network = self._idle.pop()
+        except IndexError:
+            with self._loading:
+                network = self._load()
+        try:
+            yield network
+        finally:
+            self._idle.append(network)
 
 
 def opencv_quietly(load: Callable[[], Loaded]) -> Loaded:
