@@ -17,6 +17,7 @@ from facechain.people.cluster import cluster
 from facechain.people.consent import consent
 from facechain.people.enrol import enrol
 from facechain.people.names import slug
+from facechain.photos.album import look
 from facechain.photos.crop import Framing
 from facechain.photos.intake import Intake, intake
 from facechain.photos.intake import Tools as IntakeTools
@@ -27,7 +28,7 @@ from facechain.portraits.finish import finish
 from facechain.portraits.prompt import words
 from facechain.portraits.shots import plan, resolve_seed
 from facechain.protocols import Engine, EngineCard, FaceReader, Guard, Identity, Landmarker, Parser, Tick, silent
-from facechain.types import Face, Person, Pixels, Portrait, Reason, Rejection, Request, Style, Verdict
+from facechain.types import Face, Person, Pixels, Portrait, Rejection, Request, Style, Verdict
 
 if TYPE_CHECKING:
     from facechain.packs.fetch import Packs
@@ -108,15 +109,13 @@ class Studio:
 
     def sort_album(self, paths: Sequence[Path], tick: Tick = silent) -> Album:
         """A mixed album sorted into persons."""
-        reader, names, faces, rejected = self.tools.reader(), [], [], []
-        photos = self._photos(paths)
-        for done, path in enumerate(photos):
-            tick("photos", done, len(photos))
-            try:
-                faces.append(reader.read(read(path).pixels))
-                names.append(path.name)
-            except PhotoError as error:
-                rejected.append(_unreadable(path, error))
+        names, faces, rejected = [], [], []
+        for seen in look(self._photos(paths), self.tools.reader(), tick):
+            if isinstance(seen, Rejection):
+                rejected.append(seen)
+            else:
+                names.append(seen.photo_name)
+                faces.append(seen.faces)
         sorted_ = cluster(faces, tick=tick)
         return Album(
             persons=tuple(tuple(names[where.photo] for where in person) for person in sorted_.persons),
@@ -364,7 +363,3 @@ class Studio:
 
 def _best_first(verdicts: tuple[Verdict, ...]) -> tuple[bool, float]:
     return not verdicts[0].kept, -min(v.likeness or -1.0 for v in verdicts)
-
-
-def _unreadable(path: Path, error: PhotoError) -> Rejection:
-    return Rejection(photo_id="", photo_name=path.name, reason=Reason.UNREADABLE, advice=str(error))
