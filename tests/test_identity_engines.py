@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from facechain.engines.fact import FactEngine
 from facechain.engines.instantid import InstantIdEngine
 from facechain.engines.photomaker import PhotoMakerEngine
 from facechain.engines.pulid import PulidEngine
-from facechain.errors import Cancelled, ConfigError, EngineError, PackError, PersonError
+from facechain.errors import Cancelled, ConfigError, EngineError, PackError, PackMissing, PersonError
 
 UNIT = tiny.FakeReader("w600k_r50", unit_norm=True)
 RAW = tiny.FakeReader("glintr100", unit_norm=False)
@@ -371,7 +372,7 @@ def arc2face(tmp_path):
         tiny.layout(base), layers=2, mlp=1152, vocabulary=len(base.tokenizer), positions=77
     )
     file = tiny.save(tmp_path / "pytorch_model.pt", tiny.filled(shapes))
-    return base, Arc2FaceEngine(base=lambda: base, text_encoder=file, reader=tiny.FakeReader("arc2face_r100", True))
+    return base, Arc2FaceEngine(base=lambda: base, text_encoder=file, reader=tiny.FakeReader("arcface", True))
 
 
 def test_arc2face_paints_the_code_and_leaves_the_base_alone(arc2face):
@@ -413,3 +414,45 @@ def test_cards_are_readable_without_torch():
         "assert not {'torch', 'diffusers', 'transformers'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_arc2face_brings_its_own_unet(arc2face, tmp_path):
+    base, engine = arc2face
+    other = tiny.sd15(tmp_path, context=576, seed=3)
+    other.unet.save_pretrained(tmp_path / "arc2face")
+    before = marks(base)
+    with engine.sitting(engine.learn(tiny.person()), tiny.STYLE) as paint:
+        first = paint(tiny.shot())
+    engine._unet = tmp_path / "arc2face"
+    with engine.sitting(engine.learn(tiny.person()), tiny.STYLE) as paint:
+        assert not np.array_equal(first, paint(tiny.shot()))
+    assert_untouched(base, before)
+    engine._unet = tmp_path / "nowhere"
+    with pytest.raises(PackMissing), engine.sitting(engine.learn(tiny.person()), tiny.STYLE):
+        pass
+
+
+def test_every_engine_opens_from_its_packs(tmp_path):
+    """Cards name packs that exist, with the files engines ask for; packs and recogniser agree with the method."""
+    from facechain.engines.identity.open import IDENTITY, Shelf
+    from facechain.packs.manifest import read_packs
+    from facechain.vision.readers import READERS
+
+    packs = read_packs(Path(__file__).resolve().parent.parent / "configs" / "packs")
+    asked = []
+
+    def pack(id, file):
+        assert packs[id].file(file), f"{id} has no {file}"
+        asked.append(id)
+        return tmp_path / id / file
+
+    def reader(name):
+        assert name in READERS
+        asked.append(name.removesuffix("_raw"))
+        return tiny.FakeReader(name, True)
+
+    for name, (card, open_engine) in IDENTITY.items():
+        asked.clear()
+        open_engine(Shelf(base=lambda: None, pack=pack, reader=reader))
+        assert card.name == name
+        assert set(asked) == set(card.packs), name

@@ -23,7 +23,7 @@ CARD = EngineCard(
     packs=("arc2face",),
     needs_canvas=False,
     paints_canvas=False,
-    recogniser="arc2face_r100",
+    recogniser="arcface",
     summary="Photographs of the person and nothing else: no prompt, varied poses. Commercial use is doubtful.",
 )
 
@@ -40,23 +40,34 @@ class Arc2FaceEngine:
     card = CARD
 
     def __init__(
-        self, *, base: Callable[[], Any], text_encoder: Path, reader: FaceReader, recogniser: str = ""
+        self,
+        *,
+        base: Callable[[], Any],
+        text_encoder: Path,
+        reader: FaceReader,
+        unet: Path | None = None,
+        recogniser: str = "",
     ) -> None:
-        """`base` gives an SD 1.5 pipeline with Arc2Face's UNet; `text_encoder` is the weight file of its encoder."""
+        """`base` gives an SD 1.5 pipeline, `text_encoder` is the weight file of Arc2Face's own.
+
+        `unet` is the diffusers folder of its UNet; None when the base has it already.
+        """
         self._base, self._path, self._reader, self._recogniser = base, text_encoder, reader, recogniser
+        self._unet = unet
 
     def learn(self, person: Person, tick: Tick = silent) -> Identity:
         return learn_faces(person, "arc2face", "arc2face", self._reader, tick, self._recogniser, file=self._path.name)
 
     @contextmanager
     def sitting(self, identity: Identity, style: Style) -> Iterator[Paint]:
-        from facechain.engines.identity.arc2face_net import face_prompt, with_weights
+        from facechain.engines.identity.arc2face_net import face_prompt, open_unet, with_weights
         from facechain.engines.identity.attention import layout_of
 
         base = self._base()
         file = open_checkpoint(self._path, kinds=("arc2face",), layout=layout_of(base.unet))
         encoder = with_weights(base.text_encoder, file.under("text_model."))
-        pipe = sibling(base, type(base), text_encoder=encoder)
+        own = {} if self._unet is None else {"unet": open_unet(self._unet, base.unet)}
+        pipe = sibling(base, type(base), text_encoder=encoder, **own)
 
         def one(shot: Shot, onto: Canvas | None = None) -> Pixels:
             chosen = settings(Arc2FaceSettings, style, shot)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,13 +21,34 @@ CARD = EngineCard(
     name="faceid",
     title="FaceID (IP-Adapter)",
     learns="instantly",
-    bases=("sd15", "sdxl"),
+    bases=("sd15",),
     min_photos=1,
-    packs=("faceid",),
+    packs=("faceid", "buffalo_l"),
     needs_canvas=False,
     paints_canvas=False,
     recogniser="w600k_r50",
     summary="Light and quick; follows prompts well. Non-commercial, as its face recogniser is.",
+)
+PLUSV2 = dataclasses.replace(
+    CARD,
+    name="faceid-plusv2",
+    title="FaceID PlusV2 (IP-Adapter)",
+    packs=("faceid-plusv2", "clip-vit-h", "buffalo_l"),
+    summary="FaceID that also looks at the shape of the face. Non-commercial, as its face recogniser is.",
+)
+PORTRAIT = dataclasses.replace(
+    CARD,
+    name="faceid-portrait",
+    title="FaceID Portrait (IP-Adapter)",
+    packs=("faceid-portrait", "buffalo_l"),
+    summary="FaceID for up to five photos; leaves style weights alone. Non-commercial, as its face recogniser is.",
+)
+XL = dataclasses.replace(
+    CARD,
+    name="faceid-xl",
+    title="FaceID for SDXL (IP-Adapter)",
+    bases=("sdxl",),
+    packs=("faceid-xl", "buffalo_l"),
 )
 
 
@@ -41,8 +63,6 @@ class FaceIdSettings:
 
 
 class FaceIdEngine:
-    card = CARD
-
     def __init__(
         self,
         *,
@@ -52,17 +72,18 @@ class FaceIdEngine:
         kind: str = "",
         clip: Path | None = None,
         recogniser: str = "",
+        card: EngineCard = CARD,
     ) -> None:
         """`base` gives a diffusers SD 1.5 or SDXL pipeline; `clip` is the ViT-H/14 image encoder Plus looks through.
 
         `kind` settles which file this is when its name does not; `recogniser` is for weights trained on another.
         """
         self._base, self._path, self._reader, self._kind = base, checkpoint, reader, kind
-        self._clip, self._recogniser = clip, recogniser
+        self._clip, self._recogniser, self.card = clip, recogniser, card
 
     def learn(self, person: Person, tick: Tick = silent) -> Identity:
         kind = open_checkpoint(self._path, kinds=KINDS, layout=None, kind=self._kind).kind
-        return learn_faces(person, "faceid", kind, self._reader, tick, self._recogniser, file=self._path.name)
+        return learn_faces(person, self.card.name, kind, self._reader, tick, self._recogniser, file=self._path.name)
 
     @contextmanager
     def sitting(self, identity: Identity, style: Style) -> Iterator[Paint]:

@@ -26,8 +26,15 @@ CARD = EngineCard(
     packs=("photomaker",),
     needs_canvas=False,
     paints_canvas=False,
+    summary="Blends several photos; strong in styles and ages. Looks at the photos only, without a face recogniser.",
+)
+CARD_V2 = dataclasses.replace(
+    CARD,
+    name="photomaker-v2",
+    title="PhotoMaker v2",
+    packs=("photomaker-v2", "buffalo_l"),
     recogniser="w600k_r50",
-    summary="Blends several photos; strong in styles and ages. Version 2 is non-commercial, as its face recogniser is.",
+    summary="As PhotoMaker, with more likeness. Non-commercial, as its face recogniser is.",
 )
 
 
@@ -43,8 +50,6 @@ class PhotoMakerSettings:
 
 
 class PhotoMakerEngine:
-    card = CARD
-
     def __init__(
         self,
         *,
@@ -52,13 +57,15 @@ class PhotoMakerEngine:
         checkpoint: Path,
         reader: FaceReader | None = None,
         recogniser: str = "",
+        card: EngineCard = CARD,
     ) -> None:
         """`base` gives a diffusers SDXL pipeline; `reader` is needed for v2."""
         self._base, self._path, self._reader, self._recogniser = base, checkpoint, reader, recogniser
+        self.card = card
 
     def learn(self, person: Person, tick: Tick = silent) -> Identity:
         kind = open_checkpoint(self._path, kinds=KINDS, layout=None).kind
-        return learn_faces(person, "photomaker", kind, self._reader, tick, self._recogniser, file=self._path.name)
+        return learn_faces(person, self.card.name, kind, self._reader, tick, self._recogniser, file=self._path.name)
 
     @contextmanager
     def sitting(self, identity: Identity, style: Style) -> Iterator[Paint]:

@@ -41,11 +41,11 @@ def _w600k_mbf(path: Where) -> FaceReader:
     return ScrfdArcface(path("w600k_mbf", "scrfd_500m_bnkps.onnx"), path("w600k_mbf", "w600k_mbf.onnx"))
 
 
-def _insightface(pack: str, recogniser: str) -> Callable[[Where], FaceReader]:
+def _insightface(pack: str, recogniser: str, unit_norm: bool = True) -> Callable[[Where], FaceReader]:
     def make(path: Where) -> FaceReader:
         from facechain.vision.insightface_reader import InsightfaceReader
 
-        return InsightfaceReader(path(pack, f"{recogniser}.onnx").parent, recogniser)
+        return InsightfaceReader(path(pack, f"{recogniser}.onnx").parent, recogniser, unit_norm)
 
     return make
 
@@ -87,6 +87,10 @@ READERS: dict[str, Callable[[Where], FaceReader]] = {
     "antelopev2": _insightface("antelopev2", "glintr100"),
     "buffalo_l": _insightface("buffalo_l", "w600k_r50"),
     "buffalo_s": _insightface("buffalo_s", "w600k_mbf"),
+    # The same with vectors of their own length, as some identity engines were trained on.
+    "antelopev2_raw": _insightface("antelopev2", "glintr100", unit_norm=False),
+    "buffalo_l_raw": _insightface("buffalo_l", "w600k_r50", unit_norm=False),
+    "arc2face": _insightface("arc2face", "arcface"),
 }
 LANDMARKERS: dict[str, Callable[[Where], Landmarker]] = {"face_landmarker": _face_landmarker}
 PARSERS: dict[str, Callable[[Where], Parser]] = {"selfie_multiclass": _selfie}

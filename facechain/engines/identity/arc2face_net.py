@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from facechain.errors import EngineError
+from facechain.errors import EngineError, PackMissing
 
 SENTENCE = "photo of a id person"
 WORD = "id"
@@ -26,6 +27,16 @@ def with_weights(like: Any, weights: dict[str, Tensor]) -> Any:
     made = type(like)(like.config)
     made.load_state_dict(named, strict=True)
     return made.to(place.device, place.dtype).eval().requires_grad_(False)
+
+
+def open_unet(folder: Path, like: Any) -> Any:
+    """The UNet in a diffusers folder, where and as precise as `like`."""
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+    if not (folder / "config.json").is_file():
+        raise PackMissing(f"Arc2Face's UNet is not in {folder.name}.", "Fetch its pack.")
+    unet = UNet2DConditionModel.from_pretrained(folder, local_files_only=True, low_cpu_mem_usage=False)
+    return nn.Module.to(unet, like.device, like.dtype).eval()  # type: ignore[arg-type]
 
 
 @torch.no_grad()

@@ -76,7 +76,7 @@ METHODS: dict[str, Method] = {
         title="Arc2Face text encoder",
         structure="arc2face_text",
         family="sd15",
-        recogniser="arc2face_r100",
+        recogniser="arcface",
         pack="arc2face",
     ),
     "fact": Method(title="FaceChain-FACT adapter", structure="fact", family="sd15"),
