@@ -1,6 +1,14 @@
 """Identity from one or a few photos: the published checkpoints' formats, their maths, and how they attach to a base.
 
-formats   what each file must contain          checkpoint  opens, names and refuses files
-methods   which face goes into which method    fusion      several photos of a face become one
-attach    put in, and taken out bit for bit    evidence    what is kept of a person
+formats.py      what each published file must contain
+checkpoint.py   opens, names and refuses files
+methods.py      which face vector goes into which method
+fusion.py       several photos of a face become one vector
+evidence.py     what is kept of a person
+attention.py    face tokens in the cross-attention, put in for a sitting and taken out bit for bit
+lora.py         the low-rank weights some files bring, likewise
+paint.py        one shot through a pipeline
+open.py         every engine, opened from its packs
+
+The rest is one method's own: project, keypoints, identitynet, photomaker_*, pulid_*, arc2face_net, fact_*, transface.
 """
