@@ -215,7 +215,8 @@ def test_memory_is_planned_and_measured(sd15, tmp_path):
     made = job(tmp_path, sd15, validate_every=0)
     train(made, say=said.append)
     assert any(line.startswith("in all") for line in said)
-    assert notes(made)["memory"]["peak_bytes"] > notes(made)["memory"]["planned_bytes"] > 0
+    memory = notes(made)["memory"]
+    assert 0.5 < memory["planned_bytes"] / memory["peak_bytes"] < 2
 
 
 def test_activations_are_those_torch_keeps(sd15):

@@ -11,15 +11,15 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from facechain.engines.diffusion.base import BaseRef, family_of, load
+from facechain.engines.diffusion.base import BaseRef, assemble, family_of, load
 from facechain.engines.diffusion.loras import LoraRef, put_in
 from facechain.engines.diffusion.painter import Painter, Settings, settings
 from facechain.engines.diffusion.prompts import fill, noun
 from facechain.engines.diffusion.samplers import FastMode
-from facechain.engines.diffusion.setup import device_of
+from facechain.engines.diffusion.setup import device_of, fit
 from facechain.engines.lora.card import CARD
 from facechain.engines.lora.child import train_in_child
-from facechain.engines.lora.job import Example, Job, write_job
+from facechain.engines.lora.job import Example, Job, read_job, write_job
 from facechain.engines.lora.likeness import scorer, set_aside
 from facechain.engines.lora.settings import TrainSettings
 from facechain.engines.lora.train import train
@@ -64,30 +64,35 @@ class LoraEngine:
 
     def learn(self, person: Person, tick: Tick = silent) -> Identity:
         """Trains, or takes what an equal training left. Raises PersonError for too few photos."""
-        if len(person.crops) < CARD.min_photos:
-            raise PersonError(
-                f"{person.name} has {len(person.crops)} photos to learn from.", f"Add some: {CARD.min_photos} at least."
-            )
+        if (photos := len(person.crops) + len(person.held_out)) < CARD.min_photos:
+            raise PersonError(f"{person.name} has {photos} photos.", f"Add some: {CARD.min_photos} at least.")
         crops, aside = set_aside(person.crops)
         age = _age(person.crops)
         subject = f"{TRIGGER} {noun(age)}"
         base = self.base()
-        chosen = self.settings or TrainSettings(resolution_px=RESOLUTION_PX[family_of(base.path)])
         examples = [Example(pixels=crop.pixels, head=crop.head_mask, caption=caption(crop, subject)) for crop in crops]
-        digest = _digest(examples, chosen, base)
+        material = _material(examples, base)
+        chosen = self.settings or self._settled(person.name, material)
+        chosen = chosen or TrainSettings(resolution_px=RESOLUTION_PX[family_of(base.path)])
+        digest = f"{material}-{_digest(asdict(chosen))}"
         job = Job(
-            folder=self.folder(person.name) / digest[:16],
+            folder=self.folder(person.name) / digest,
             base=base,
             settings=chosen,
             subject=subject,
             class_words=noun(age),
         )
-        if not (job.folder / "job.json").is_file():
-            write_job(job, examples)
         if not job.done:
+            write_job(job, examples)
             self._train(job, aside or crops, bool(aside), tick)
         learned = Learned(weights=job.result / "lora.safetensors", subject=subject, age=age)
         return Identity(person=person.name, engine=CARD.name, digest=digest, data=learned, folder=job.folder)
+
+    def _settled(self, person: str, material: str) -> TrainSettings | None:
+        """Those of the newest finished training on the same photos and base, when nothing else is asked for."""
+        done = [result.parents[1] for result in self.folder(person).glob(f"{material}-*/result/result.json")]
+        newest = max(done, key=lambda folder: (folder / "result" / "result.json").stat().st_mtime_ns, default=None)
+        return read_job(newest).settings if newest else None
 
     def _train(self, job: Job, references: Sequence[Crop], aside: bool, tick: Tick) -> None:
         self._pipe = None  # room for the training
@@ -174,18 +179,14 @@ class _Sitting:
         if fast and (named := self._fast(fast).lora(self._family)):
             loras.append(LoraRef(path=engine.file(*named.split("/", 1))))
         loras.append(LoraRef(path=self._learned.weights, scale=scale))
-        layerwise = self._base.setup.offload in ("group", "sequential") and device_of(self._base.setup) != "cpu"
-        pipe = (
-            load(replace(self._base, setup=replace(self._base.setup, offload="none", device="cpu")))
-            if layerwise
-            else None
-        )
-        pipe = pipe or engine.open_base(self._base)
+        setup = self._base.setup
+        # Layer by layer offloading hides the weights, so there they go into a base of its own before it starts.
+        layerwise = setup.offload in ("group", "sequential") and device_of(setup) != "cpu"
+        pipe = assemble(self._base) if layerwise else engine.open_base(self._base)
         self._inside.enter_context(put_in(pipe, loras))
         if layerwise:
-            from facechain.engines.diffusion.setup import fit
-
-            fit(pipe, self._base.setup)
+            fit(pipe, setup)
+            self._inside.pop_all()  # that base goes with the sitting: nothing to take out
         self._painter = Painter(pipe, setup=self._base.setup, nets=engine.nets)
         self._state = (scale, fast)
         return self._painter
@@ -246,14 +247,14 @@ def _age(crops: Sequence[Crop]) -> str:
     return found.most_common(1)[0][0] if found else ""
 
 
-def _digest(examples: Sequence[Example], chosen: TrainSettings, base: BaseRef) -> str:
-    made = hashlib.sha256(json.dumps(asdict(chosen), sort_keys=True).encode())
-    made.update(fingerprint(base).encode())
-    for one in sorted(
-        hashlib.sha256(e.pixels.tobytes() + e.head.tobytes() + e.caption.encode()).digest() for e in examples
-    ):
-        made.update(one)
-    return made.hexdigest()
+def _material(examples: Sequence[Example], base: BaseRef) -> str:
+    """Names the photos, their captions and the base."""
+    pictures = (hashlib.sha256(e.pixels.tobytes() + e.head.tobytes() + e.caption.encode()) for e in examples)
+    return _digest([fingerprint(base), *sorted(picture.hexdigest() for picture in pictures)])
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def fingerprint(base: BaseRef) -> str:

@@ -55,13 +55,14 @@ class Job:
 
 
 def write_job(job: Job, examples: Sequence[Example]) -> None:
-    """job.json comes last, so a folder without it is none."""
-    shutil.rmtree(job.folder / "examples", ignore_errors=True)
-    (job.folder / "examples").mkdir(parents=True)
-    for number, example in enumerate(examples):
-        stem = job.folder / "examples" / f"{number:03d}"
-        np.savez_compressed(stem.with_suffix(".npz"), pixels=example.pixels, head=example.head)
-        stem.with_suffix(".txt").write_text(example.caption, "utf-8")
+    """job.json comes last, so a folder without it is none. Examples that are there stay: captions may be edited."""
+    if not (job.folder / "job.json").is_file():
+        shutil.rmtree(job.folder / "examples", ignore_errors=True)
+        (job.folder / "examples").mkdir(parents=True)
+        for number, example in enumerate(examples):
+            stem = job.folder / "examples" / f"{number:03d}"
+            np.savez_compressed(stem.with_suffix(".npz"), pixels=example.pixels, head=example.head)
+            stem.with_suffix(".txt").write_text(example.caption, "utf-8")
     base = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(job.base).items()}
     values = {"base": base, "settings": asdict(job.settings), "subject": job.subject, "class_words": job.class_words}
     write_whole(job.folder / "job.json", json.dumps(values, indent=1).encode())

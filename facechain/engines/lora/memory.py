@@ -42,7 +42,8 @@ def plan(pipe: Any, adapters: Any, settings: TrainSettings, latents: tuple[int, 
     models = {"unet": pipe.unet, **adapters.models}
     frozen = sum(v.numel() * v.element_size() for m in models.values() for v in m.parameters() if not v.requires_grad)
     kept = activations(pipe.unet, settings.batch, latents, settings.gradient_checkpointing)
-    spare = 400 * 2**20 if pipe.unet.device.type == "cuda" else 0
+    device = pipe.unet.device
+    spare = 400 * 2**20 if device.type == "cuda" else max(0, peak(device) - frozen)
     return Plan(base=frozen, trained=trained * each, activations=kept * (2 if half else 4), spare=spare)
 
 
