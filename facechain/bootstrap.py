@@ -15,7 +15,8 @@ from pathlib import Path
 from facechain.config import App, read_app, read_styles
 from facechain.errors import ConfigError, FaceChainError, PackError
 from facechain.packs.fetch import Packs, Status
-from facechain.protocols import FaceReader, Landmarker, Parser, Tick, silent
+from facechain.people.names import slug
+from facechain.protocols import Engine, FaceReader, Landmarker, Parser, Tick, silent
 from facechain.studio import Studio, Tools
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -69,7 +70,23 @@ def studio() -> Studio:
     def parser() -> Parser:
         return readers.PARSERS["selfie_multiclass"](packs.path)
 
-    workshop = Workshop(reader=reader, landmarker=landmarker, parser=parser)
+    workspace = Workspace(Path(app.workspace))
+
+    @functools.cache
+    def engine(name: str, base: str, train: tuple[tuple[str, object], ...]) -> Engine:
+        workshop = Workshop(
+            path=packs.path,
+            folder=lambda person: workspace.learned(slug(person)),
+            reader=reader,
+            coach=lambda: reader(app.reader),
+            landmarker=landmarker,
+            parser=parser,
+            configs=CONFIGS,
+            base=_base(packs, base or app.base),
+            train=dict(train),
+        )
+        return _named(ENGINES, name, "engine").open(workshop)
+
     tools = Tools(
         reader=lambda: reader(app.reader),
         judge=lambda: reader(app.judge),
@@ -78,12 +95,20 @@ def studio() -> Studio:
         ages=functools.cache(lambda: readers.AGES["dlib_age"](packs.path)),
         guard=functools.cache(lambda: readers.GUARDS["open_nsfw"](packs.path)),
         cards=tuple(entry.card for entry in ENGINES.values()),
-        engine=functools.cache(lambda name: _named(ENGINES, name, "engine").open(workshop)),
+        engine=engine,
         calibration=lambda recogniser: read_calibration(CONFIGS / "calibration", recogniser),
         packs=packs,
-        workspace=Workspace(Path(app.workspace)),
+        workspace=workspace,
     )
     return Studio(app=app, styles=read_styles(CONFIGS), tools=tools)
+
+
+def _base(packs: Packs, named: str) -> Path | None:
+    """A Stable Diffusion base: a folder or file of one's own, or a pack by its id."""
+    if not named or Path(named).exists() or named not in packs.manifests:
+        return Path(named) if named else None
+    first = packs.pack(named).files[0].path
+    return packs.path(named, first).parents[len(Path(first).parts) - 1]
 
 
 def _named(table, name: str, kind: str):

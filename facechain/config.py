@@ -80,6 +80,7 @@ class App:
     reader: str
     judge: str
     engine: str
+    base: str
     count: int
     keep: int
     crop_px: int

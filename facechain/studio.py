@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,7 +47,7 @@ class Tools:
     ages: Callable[[], AgeReader]
     guard: Callable[[], Guard]
     cards: tuple[EngineCard, ...]
-    engine: Callable[[str], Engine]
+    engine: Callable[[str, str, tuple[tuple[str, object], ...]], Engine]  # name, base, training settings
     calibration: Callable[[str], Calibration]
     packs: Packs
     workspace: Workspace
@@ -146,6 +146,13 @@ class Studio:
         """Deletes the person and every portrait of them; returns how many portraits that were."""
         return self.tools.workspace.forget(slug(name))
 
+    def train(
+        self, name: str, base: str = "", settings: Mapping[str, object] | None = None, tick: Tick = silent
+    ) -> Identity:
+        """Learns a person into weights of their own, or goes on where an earlier training stopped."""
+        person = self.person(name)
+        return self._engine("lora", base, [person], settings).learn(person, tick)
+
     # ── portraits ────────────────────────────────────────────────────────────────────────────────
 
     def make(
@@ -161,7 +168,7 @@ class Studio:
         self.tools.workspace.check_format(format)
         request = replace(request, engine=request.engine or self.app.engine, seed=resolve_seed(request.seed))
         people = [self.person(name) for name in request.people]
-        engine, style = self._engine(request.engine, people), self.style(request.style)
+        engine, style = self._engine(request.engine, request.base, people), self.style(request.style)
         canvas, faces, slots = self._canvas(engine.card, request, style, template)
         identities = [engine.learn(person, tick) for person in people]
         portraits = self._shoot(engine, people, identities, request, style, canvas, faces, slots, tick)
@@ -201,13 +208,15 @@ class Studio:
 
     # ── one paragraph each ───────────────────────────────────────────────────────────────────────
 
-    def _engine(self, name: str, people: Sequence[Person]) -> Engine:
-        engine = self.tools.engine(name)
+    def _engine(
+        self, name: str, base: str, people: Sequence[Person], settings: Mapping[str, object] | None = None
+    ) -> Engine:
+        engine = self.tools.engine(name, base, tuple(sorted((settings or {}).items())))
         for person in people:
-            if len(person.crops) < engine.card.min_photos:
+            photos = len(person.crops) + len(person.held_out)
+            if photos < engine.card.min_photos:
                 raise EngineError(
-                    f"{engine.card.title} learns from {engine.card.min_photos} photos, {person.name} has "
-                    f"{len(person.crops)}.",
+                    f"{engine.card.title} needs {engine.card.min_photos} photos, {person.name} has {photos}.",
                     "Add more photos, or choose another engine.",
                 )
         return engine
@@ -216,6 +225,13 @@ class Studio:
         self, card: EngineCard, request: Request, style: Style, template: Path | None
     ) -> tuple[Pixels | None, tuple[Face, ...], tuple[int, ...]]:
         """The picture to paint into, its faces, and who becomes which; nothing for engines that paint freely."""
+        if (template is not None or style.template_pack) and not card.paints_canvas:
+            raise TemplateError(
+                f"{card.title} paints whole pictures, not into one.",
+                "Leave the template out, or use --engine template.",
+            )
+        if not card.needs_canvas and not template and len(request.people) > 1:
+            raise EngineError(f"{card.title} paints one person at a time.", "Use --engine template for several.")
         if template is not None:
             pixels = read(template).pixels
         elif style.template_pack:
@@ -248,6 +264,7 @@ class Studio:
             finished, before = finish(pixels, ())
             recipe = {
                 "engine": engine.card.name,
+                "base": request.base or self.app.base,
                 "packs": packs,
                 "style": style.id,
                 "seed": request.seed,

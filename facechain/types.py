@@ -206,7 +206,8 @@ class Request:
     """What was asked; may leave things open."""
 
     people: tuple[str, ...]
-    engine: str = "template"
+    engine: str = ""  # empty: the default
+    base: str = ""  # Stable Diffusion folder or file; empty: the default
     style: str = ""
     template: Pixels | None = None
     template_name: str = ""

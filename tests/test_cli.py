@@ -75,9 +75,7 @@ def test_from_photos_to_a_judged_portrait(run, ada, tmp_path, models):
     assert calls["biden.jpg"] == "someone else"
     assert all(calls[p.name] == "same person" for p in pictures)
 
-    code, _, _ = run(
-        "make", ada, "--style", "astronaut", "--count", 1, "--seed", 5, "--out", tmp_path / "b", "--json"
-    )
+    code, _, _ = run("make", ada, "--style", "astronaut", "--count", 1, "--seed", 5, "--out", tmp_path / "b", "--json")
     assert code == 0
     first, second = pictures, sorted((tmp_path / "b").glob("*.png"))
     same = {p.name for p in first} & {p.name for p in second}

@@ -31,7 +31,7 @@ def test_every_pack_on_the_card_exists(name):
 
 
 def test_reading_the_cards_imports_nothing_heavy():
-    heavy = "{'torch', 'diffusers', 'onnxruntime', 'dlib', 'cv2'}"
+    heavy = "{'torch', 'diffusers', 'transformers', 'onnxruntime', 'dlib'}"
     code = f"import sys, facechain.engines.table; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -27,7 +27,7 @@ app = typer.Typer(
 app.add_typer(people.app, name="people")
 app.add_typer(photos.app, name="photos")
 app.add_typer(packs.app, name="packs")
-for command in (make.make, make.judge, system.styles, system.engines, system.doctor, system.demo):
+for command in (make.train, make.make, make.judge, system.styles, system.engines, system.doctor, system.demo):
     app.command()(command)
 
 

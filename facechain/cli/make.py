@@ -1,4 +1,4 @@
-"""facechain make and judge"""
+"""facechain train, make and judge"""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from facechain.cli.options import Json
 def make(
     person: Annotated[list[str], typer.Argument(help="Who; several for one picture with several faces.")],
     engine: Annotated[str, typer.Option(help="How to paint; see `facechain engines`.")] = "",
+    base: Annotated[str, typer.Option(help="Stable Diffusion folder or .safetensors file to paint with.")] = "",
     style: Annotated[str, typer.Option(help="A look; see `facechain styles`.")] = "",
     template: Annotated[Path | None, typer.Option(help="Your own picture to paint into.")] = None,
     faces: Annotated[str, typer.Option(help="Which face each person becomes, left to right, e.g. 2,1.")] = "",
@@ -34,6 +35,7 @@ def make(
     request = Request(
         people=tuple(person),
         engine=engine,
+        base=base,
         style=style,
         slots=show.numbers(faces),
         prompt=prompt,
@@ -50,6 +52,24 @@ def make(
         return
     show.verdicts(made.results)
     typer.echo(f"\n{made.summary}\nThey are in {made.folder}")
+
+
+def train(
+    person: Annotated[str, typer.Argument(help="Who.")],
+    base: Annotated[str, typer.Option(help="Stable Diffusion folder or .safetensors file to learn on.")] = "",
+    option: Annotated[list[str] | None, typer.Option("--set", help="A training setting, e.g. steps=400.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Learn a person into weights of their own (LoRA); stopped, the same command goes on."""
+    from facechain.bootstrap import studio
+    from facechain.cli import show
+
+    with show.progress(as_json) as tick:
+        learned = studio().train(person, base, show.settings(option or ()), tick)
+    if as_json:
+        typer.echo(show.as_json({"person": person, "engine": learned.engine, "folder": learned.folder}))
+    else:
+        typer.echo(f"{person} is learned: {learned.folder}")
 
 
 def judge(

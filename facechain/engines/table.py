@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from facechain.engines.identity.open import IDENTITY, Shelf
+from facechain.engines.lora.card import CARD as LORA
 from facechain.engines.template.card import CARD as TEMPLATE
+from facechain.errors import EngineError
 from facechain.protocols import Engine, EngineCard, FaceReader, Landmarker, Parser
+
+if TYPE_CHECKING:
+    from facechain.engines.diffusion.base import BaseRef
 
 
 @dataclass(frozen=True, kw_only=True)
 class Workshop:
-    """What an engine may be handed; each is opened only when asked for."""
+    """What an engine may be handed; everything is opened only when asked for."""
 
+    path: Callable[[str, str], Path]  # a file of a pack
+    folder: Callable[[str], Path]  # where what is learned of a person is kept
     reader: Callable[[str], FaceReader]  # by name
+    coach: Callable[[], FaceReader]  # chooses among checkpoints; never the judge
     landmarker: Callable[[], Landmarker]
     parser: Callable[[], Parser]
+    configs: Path
+    base: Path | None = None  # diffusers folder or .safetensors file
+    train: Mapping[str, Any] = field(default_factory=dict)  # settings for engines that learn by training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,10 +39,57 @@ class Entry:
     open: Callable[[Workshop], Engine]
 
 
+def _base(workshop: Workshop) -> BaseRef:
+    from facechain.engines.diffusion.base import BaseRef
+
+    if workshop.base is None:
+        raise EngineError(
+            "This engine paints with a Stable Diffusion base, and none is named.",
+            "Give --base FOLDER (diffusers) or --base FILE.safetensors, or set base in configs/app.toml.",
+        )
+    vocabulary = None if workshop.base.is_dir() else workshop.path("clip_vocabulary", "bpe_simple_vocab_16e6.txt.gz")
+    return BaseRef(path=workshop.base, vocabulary=vocabulary)
+
+
 def _template(workshop: Workshop) -> Engine:
     from facechain.engines.template.engine import TemplateEngine
 
     return TemplateEngine(workshop.landmarker(), workshop.parser())
 
 
-ENGINES: dict[str, Entry] = {entry.card.name: entry for entry in (Entry(card=TEMPLATE, open=_template),)}
+def _lora(workshop: Workshop) -> Engine:
+    from facechain.config import build
+    from facechain.engines.diffusion.samplers import read_fast
+    from facechain.engines.lora.engine import LoraEngine
+    from facechain.engines.lora.settings import TrainSettings
+
+    return LoraEngine(
+        base=lambda: _base(workshop),
+        folder=workshop.folder,
+        coach=workshop.coach,
+        settings=build(TrainSettings, workshop.train, "the training") if workshop.train else None,
+        pack=workshop.path,
+        fast=read_fast(workshop.configs / "fast"),
+    )
+
+
+def _identity(open_one: Callable[[Shelf], Engine]) -> Callable[[Workshop], Engine]:
+    def make(workshop: Workshop) -> Engine:
+        ref = _base(workshop)
+
+        @functools.cache
+        def pipeline() -> Any:
+            from facechain.engines.diffusion.base import load
+
+            return load(ref)
+
+        return open_one(Shelf(base=pipeline, pack=workshop.path, reader=workshop.reader))
+
+    return make
+
+
+ENGINES: dict[str, Entry] = {
+    "template": Entry(card=TEMPLATE, open=_template),
+    "lora": Entry(card=LORA, open=_lora),
+    **{name: Entry(card=card, open=_identity(open_one)) for name, (card, open_one) in IDENTITY.items()},
+}

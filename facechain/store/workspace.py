@@ -108,6 +108,10 @@ class Workspace:
             shutil.rmtree(doomed)
         return len(own) + len(elsewhere)
 
+    def learned(self, slug: str) -> Path:
+        """Where engines keep what they learned of the person; it goes when they are forgotten."""
+        return self._known(slug) / "learned"
+
     # ── portraits ────────────────────────────────────────────────────────────────────────────────
 
     def check_format(self, format: str) -> None:
