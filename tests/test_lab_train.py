@@ -1,0 +1,150 @@
+"""The starter family: standard classes, published layouts, a run that can be put down and taken up."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("diffusers")
+pytest.importorskip("numba", reason="pip install -r requirements-lab.txt")
+
+import torch
+
+from facechain.engines.identity.attention import layout_of
+from facechain.engines.identity.checkpoint import open_checkpoint
+from facechain.lab import family
+from facechain.lab.family import ADAPTER_FILE, PRESETS
+from facechain.lab.score import rank
+from facechain.lab.shards import Shard, apart
+from facechain.lab.train import Stop, held_out, train_unet, train_vae
+
+TINY = PRESETS["test"]
+WORDS = ["portrait", "photo", "of", "an", "adult", "smiling", "smile", "facing", "the", "camera", ","]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def shard() -> Shard:
+    rng = np.random.default_rng(0)
+    people, views = 21, 2
+    n = people * views
+    vectors = rng.normal(0, 1, (people, 128)).astype(np.float32).repeat(views, 0)
+    return Shard(
+        pixels=rng.integers(0, 256, (n, 64, 64, 3), np.uint8),
+        person=np.arange(people, dtype=np.int32).repeat(views),
+        scene=np.arange(n, dtype=np.int32),
+        points=np.zeros((n, 5, 2), np.float32),
+        pose_deg=np.zeros((n, 3), np.float32),
+        labels=np.zeros((n, 64, 64), np.uint8),
+        embedding=vectors / np.linalg.norm(vectors, axis=1, keepdims=True),
+        caption=np.array(["portrait photo of an adult, smiling"] * n),
+        traits=np.array(["{}"] * n),
+    )
+
+
+def _run(folder: Path, shard: Shard, steps: int):
+    folder.mkdir(exist_ok=True)
+    family.write_tokenizer(folder / "tokenizer", WORDS)
+    stop, quiet = Stop(steps=steps, minutes=5), lambda line: None
+    vae = train_vae(folder, shard, TINY, stop, 0, "cpu", quiet)
+    return vae, *train_unet(folder, shard, vae, TINY, stop, 0, "cpu", quiet)
+
+
+def test_each_word_is_one_token(tmp_path: Path) -> None:
+    family.write_tokenizer(tmp_path, WORDS)
+    tokenizer = family.read_tokenizer(tmp_path)
+    assert tokenizer.tokenize("portrait photo of an adult, smiling") == [
+        f"{word}</w>" for word in ("portrait", "photo", "of", "an", "adult", ",", "smiling")
+    ]
+    assert len(tokenizer.tokenize("zebra")) > 1
+    padded = tokenizer("an adult", padding="max_length").input_ids
+    assert len(padded) == 77
+    assert padded[0] == tokenizer.bos_token_id
+
+
+def test_a_family_opens_as_a_published_one_does(tmp_path: Path, shard: Shard) -> None:
+    from diffusers import StableDiffusionPipeline
+
+    vae, unet, text = _run(tmp_path, shard, 2)
+    family.write_family(tmp_path / "starter", vae, unet, text, tmp_path / "tokenizer")
+    pipe = StableDiffusionPipeline.from_pretrained(tmp_path / "starter", dtype=torch.float32)
+    picture = pipe("an adult, smiling", num_inference_steps=2, width=64, height=64, output_type="np").images[0]
+    assert picture.shape == (64, 64, 3)
+    assert pipe.scheduler.config.prediction_type == "v_prediction"
+    file = open_checkpoint(tmp_path / "starter" / ADAPTER_FILE, kinds=("faceid",), layout=layout_of(pipe.unet))
+    assert file.tensors["image_proj.proj.0.weight"].shape[1] == 128
+    assert json.loads((tmp_path / "starter" / "vae" / "config.json").read_text())["scaling_factor"] != 0.18215
+    assert (tmp_path / "samples.png").is_file()
+
+
+def test_the_adapters_file_paints_as_the_trained_network_does(tmp_path: Path) -> None:
+    """What is written is what was trained: the face tokens and their keys and values come out the same."""
+    torch.manual_seed(0)
+    unet = family.new_unet(TINY)
+    taken = {key: value.float() for key, value in family.take_adapter(unet).items()}
+    nested = {
+        part: {
+            key.removeprefix(f"{part}."): v for key, v in taken.items() if key.startswith(part) and "lora" not in key
+        }
+        for part in ("image_proj", "ip_adapter")
+    }
+    again = family.new_unet(TINY)
+    again.load_state_dict(unet.state_dict())
+    family.put_adapter(again, nested)
+    x, t, told = torch.randn(2, 4, 8, 8), torch.tensor([5, 900]), torch.randn(2, 77, TINY.text_width)
+    face = {"image_embeds": [torch.randn(2, 1, 128)]}
+    with torch.no_grad():
+        first = unet(x, t, told, added_cond_kwargs=face).sample
+        second = again(x, t, told, added_cond_kwargs=face).sample
+        other = again(x, t, told, added_cond_kwargs={"image_embeds": [torch.randn(2, 1, 128)]}).sample
+    assert torch.allclose(first, second, atol=2e-3)
+    assert not torch.allclose(first, other, atol=2e-3)
+
+
+@pytest.mark.slow
+def test_a_run_put_down_ends_where_an_unbroken_one_does(tmp_path: Path, shard: Shard) -> None:
+    _, whole, _ = _run(tmp_path / "whole", shard, 4)
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    family.write_tokenizer(folder / "tokenizer", WORDS)
+    quiet = lambda line: None  # noqa: E731
+    now = Stop(steps=4, minutes=0)
+    train_vae(folder, shard, TINY, now, 0, "cpu", quiet)
+    assert torch.load(folder / "vae.pt", weights_only=True)["step"] == 0
+    _, resumed, _ = _run(folder, shard, 4)
+    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_at_scale_0_the_face_changes_nothing() -> None:
+    torch.manual_seed(0)
+    unet = family.new_unet(TINY)
+    x, t, told = torch.randn(1, 4, 8, 8), torch.tensor([500]), torch.randn(1, 77, TINY.text_width)
+
+    def seen(scale: float) -> torch.Tensor:
+        family.set_face_scale(unet, scale)
+        with torch.no_grad():
+            return unet(x, t, told, added_cond_kwargs={"image_embeds": [torch.randn(1, 1, 128)]}).sample
+
+    assert torch.equal(seen(0.0), seen(0.0))
+    assert not torch.equal(seen(1.0), seen(1.0))
+
+
+def test_held_out_people_and_lookalikes_stay_away(shard: Shard) -> None:
+    assert set(np.unique(shard.person[held_out(shard.person)])) == {0, 20}
+    assert len(apart(shard, 0.99)) == 21
+    assert len(apart(shard, -1.0)) == 1
+
+
+def test_ranking_counts_misses_and_chance() -> None:
+    gallery = [np.eye(4, dtype=np.float32)[i] for i in range(3)] + [None]
+    pixels = [np.full((2, 2, 3), i, np.uint8) for i in range(4)]
+    seen = {0: gallery[0], 1: gallery[0], 2: gallery[2], 3: None}
+    ranking = rank(list(enumerate(pixels)), gallery, lambda p: seen[int(p[0, 0, 0])])
+    assert (ranking.pictures, ranking.faces, ranking.first) == (4, 3, 2)
+    assert ranking.rate == 0.5
