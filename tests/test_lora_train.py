@@ -113,7 +113,7 @@ def test_gradient_checkpointing_changes_memory_not_numbers(sd15, tmp_path):
 @pytest.mark.timeout(900)  # twenty starts; a minute on a quiet machine
 def test_killed_at_any_moment_it_can_always_go_on(sd15, tmp_path):
     train(job(tmp_path / "warm", sd15, steps=1, validate_every=0))  # what the forks inherit they need not make
-    made = job(tmp_path / "killed", sd15, steps=400, checkpoint_every=1, validate_every=3, count=2)
+    made = job(tmp_path / "killed", sd15, steps=4000, checkpoint_every=1, validate_every=3, patience=0, count=2)
     chance, context = random.Random(4), multiprocessing.get_context("fork")
     for _ in range(20):
         before = [int(path.name[5:]) for path in checkpoints.listed(made.folder / "checkpoints")]
