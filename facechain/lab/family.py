@@ -51,8 +51,8 @@ PRESETS: dict[str, Preset] = {
         recogniser_width=128, vae_steps=8_000, vae_batch=8, unet_steps=25_000, unet_batch=32,
     ),
     "gpu": Preset(
-        size_px=256, vae=(32, 64, 128, 128), unet=(96, 192, 256, 320), layers=2, heads=8, text_width=192, text_layers=4,
-        recogniser_width=128, vae_steps=40_000, vae_batch=64, unet_steps=120_000, unet_batch=256,
+        size_px=256, vae=(32, 64, 96, 96), unet=(64, 128, 192, 224), layers=2, heads=4, text_width=160, text_layers=4,
+        recogniser_width=128, vae_steps=15_000, vae_batch=32, unet_steps=40_000, unet_batch=256,
     ),
     "test": Preset(
         size_px=64, vae=(8, 8, 8, 8), unet=(8, 8, 16, 16), layers=1, heads=2, text_width=16, text_layers=1,

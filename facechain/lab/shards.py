@@ -91,6 +91,11 @@ def apart(shard: Shard, limit: float) -> NDArray[np.int32]:
     return np.array(kept, np.int32)
 
 
+def only(shard: Shard, people: NDArray[np.int32]) -> Shard:
+    rows = np.isin(shard.person, people)
+    return Shard(**{name: getattr(shard, name)[rows] for name in Shard.__dataclass_fields__})
+
+
 def _people(shard: Shard) -> Iterator[tuple[int, NDArray[np.intp]]]:
     for person in np.unique(shard.person):
         yield int(person), np.flatnonzero(shard.person == person)

@@ -84,12 +84,16 @@ METHODS: dict[str, Method] = {
 }
 
 
-def check_embedding(kind: str, embedding: Embedding, recogniser: str = "", width: int = 512) -> None:
+WIDTHS = {"sface_2021dec": 128}  # of the recognisers whose vectors are not 512 numbers
+
+
+def check_embedding(kind: str, embedding: Embedding, recogniser: str = "") -> None:
     """Raises EngineError unless `embedding` is what `kind` was trained on.
 
-    `recogniser` overrides the published one for weights trained on another; `width` is the vector's length.
+    `recogniser` overrides the published one for weights trained on another.
     """
     method, wanted = METHODS[kind], recogniser or METHODS[kind].recogniser
+    width = WIDTHS.get(wanted, 512)
     if embedding.recogniser != wanted:
         bundle = f" (pack {method.pack})" if method.pack and not recogniser else ""
         raise EngineError(
