@@ -22,7 +22,7 @@ from facechain.photos.crop import Framing
 from facechain.photos.intake import Intake, intake
 from facechain.photos.intake import Tools as IntakeTools
 from facechain.photos.read import find, read
-from facechain.portraits import provenance, scene
+from facechain.portraits import pool, provenance, scene
 from facechain.portraits.export import copy_all
 from facechain.portraits.finish import finish
 from facechain.portraits.prompt import words
@@ -171,6 +171,7 @@ class Studio:
         engine, style = self._engine(request.engine, request.base, people), self.style(request.style)
         canvas, faces, slots = self._canvas(engine.card, request, style, template)
         identities = [engine.learn(person, tick) for person in people]
+        request = replace(request, count=request.budget or request.count)
         portraits = self._shoot(engine, people, identities, request, style, canvas, faces, slots, tick)
         judged = self._judged(portraits, people, engine.card)
         return self._keep(judged, request, out, format, expected_faces=len(faces) or len(people))
@@ -318,6 +319,11 @@ class Studio:
         workspace = self.tools.workspace
         run = workspace.new_run(slug(request.people[0]))
         ids, paths, scored, vetoes = [], [], [], {}
+        calibration = self.tools.calibration(self.tools.judge().recogniser)
+        wanted = request.keep or self.app.keep
+        # Without a budget every picture asked for is made, so nothing is ever enough.
+        enough = wanted if request.budget else request.count + 1
+        goal, likenesses, stopped = pool.Goal(keep=enough, floor=calibration.same, budget=request.count), [], ""
         for portrait, verdicts, veto in judged:
             recipe, composite = portrait.recipe, bool(portrait.slots)
             path = workspace.save_portrait(
@@ -332,9 +338,10 @@ class Studio:
             ids.append(portrait.id)
             paths.append(path)
             scored.append(verdicts)
-        keep = request.keep or self.app.keep
-        floor = self.tools.calibration(self.tools.judge().recogniser).other
-        ranked = rank(scored, keep, floor, expected_faces, vetoes)
+            likenesses.append(None if veto else _likeness(verdicts))
+            if stopped := pool.stop(goal, likenesses):
+                break
+        ranked = rank(scored, wanted, calibration.other, expected_faces, vetoes)
         for id, verdicts in zip(ids, ranked, strict=True):
             workspace.save_verdicts(run, id, verdicts)
         results = tuple(
@@ -345,6 +352,8 @@ class Studio:
         if out is not None:
             copy_all([result.path for result in kept], out)
         summary = f"{len(kept)} of {len(results)} portraits kept."
+        if request.budget:
+            summary += f" {stopped}"
         if not kept:
             summary += " None was like the person: add photos closer to the template's pose, or take another template."
         return Made(folder=out or run, seed=request.seed or 0, results=results, summary=summary)
@@ -376,6 +385,12 @@ class Studio:
                 f"There are no pictures in {', '.join(map(str, paths))}.", "Give photos or folders of photos."
             )
         return photos
+
+
+def _likeness(verdicts: tuple[Verdict, ...]) -> float | None:
+    """Of the person least alike; None when a face is missing."""
+    found = [v.likeness for v in verdicts]
+    return None if None in found else min(v for v in found if v is not None)
 
 
 def _best_first(verdicts: tuple[Verdict, ...]) -> tuple[bool, float]:

@@ -216,6 +216,7 @@ class Request:
     negative: str = ""
     count: int = 4
     keep: int | None = None
+    budget: int | None = None  # go on until `keep` are the same person, up to this many; None: make `count`
     seed: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)  # engine's own settings, e.g. strength, shape
 

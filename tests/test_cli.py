@@ -83,6 +83,14 @@ def test_from_photos_to_a_judged_portrait(run, ada, tmp_path, models):
         np.testing.assert_array_equal(np.asarray(Image.open(out / name)), np.asarray(Image.open(tmp_path / "b" / name)))
 
 
+def test_a_budget_is_used_only_until_enough_are_the_person(run, ada):
+    code, said, err = run("make", ada, "--style", "astronaut", "--keep", 1, "--budget", 5, "--seed", 5, "--json")
+    assert code == 0, err
+    made = json.loads(said)
+    assert len(made["results"]) == 1
+    assert "Enough" in made["summary"]
+
+
 def test_portraits_carry_their_recipe_and_the_mark(run, ada, tmp_path):
     from facechain.portraits.provenance import is_marked, read_recipe
 

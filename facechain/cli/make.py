@@ -21,6 +21,9 @@ def make(
     negative: Annotated[str, typer.Option(help="What should not be in the picture.")] = "",
     count: Annotated[int, typer.Option(min=1, max=10_000, help="How many to make.")] = 8,
     keep: Annotated[int, typer.Option(min=1, help="How many of them to keep at most.")] = 4,
+    budget: Annotated[
+        int | None, typer.Option(min=1, help="Go on until --keep are the same person, at most this many.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same pictures.")] = None,
     option: Annotated[list[str] | None, typer.Option("--set", help="An engine's setting, e.g. strength=0.8.")] = None,
     out: Annotated[Path | None, typer.Option(help="Copy the kept portraits here.")] = None,
@@ -42,6 +45,7 @@ def make(
         negative=negative,
         count=count,
         keep=keep,
+        budget=budget,
         seed=seed,
         options=show.settings(option or ()),
     )
