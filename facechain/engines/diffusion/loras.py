@@ -88,6 +88,8 @@ def read_lora(path: Path, pipe: Any) -> dict[tuple[str, str], dict[str, Any]]:
         if ending is None or layer is None:
             lost.append(key)
             continue
+        if "magnitude_vector" in ending:  # PEFT's are by output, whatever axes it pads them with for convolutions
+            tensor = tensor.flatten()
         found.setdefault(layer, {})[_ENDINGS[ending]] = tensor
     if lost or not found:
         some = ", ".join(lost[:3]) or "nothing"
