@@ -106,7 +106,6 @@ def test_the_adapters_file_paints_as_the_trained_network_does(tmp_path: Path) ->
     assert not torch.allclose(first, other, atol=2e-3)
 
 
-@pytest.mark.slow
 def test_a_run_put_down_ends_where_an_unbroken_one_does(tmp_path: Path, shard: Shard) -> None:
     _, whole, _ = _run(tmp_path / "whole", shard, 4)
     folder = tmp_path / "broken"
