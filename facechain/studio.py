@@ -265,7 +265,7 @@ class Studio:
             finished, before = finish(pixels, ())
             recipe = {
                 "engine": engine.card.name,
-                "base": request.base or self.app.base,
+                "base": Path(request.base or self.app.base).name,  # not where it lies: that is nobody else's business
                 "packs": packs,
                 "style": style.id,
                 "seed": request.seed,

@@ -57,5 +57,9 @@ def test_from_photos_to_a_learned_and_judged_portrait(run, models, tmp_path):
     )
     made = run(*make, "--seed", 1, "--json")
     (result,) = made["results"]
+    assert (
+        json.loads(next((tmp_path / "workspace").glob("people/ada/portraits/*/*.json")).read_text())["recipe"]["base"]
+        == "base"
+    )
     assert result["verdicts"][0]["why"].startswith("dropped: no face"), "a random base paints noise, and is told so"
     assert len(list((tmp_path / "workspace").glob("people/ada/learned/*/result"))) == 1, "the training was used again"

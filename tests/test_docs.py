@@ -74,7 +74,9 @@ def _enrol():
 def test_the_python_example_runs(at_home):
     guarded(lambda: app(["people", "forget", "Ada", "--yes"], standalone_mode=False))
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
-    exec(compile(code, "README.md", "exec"), {})
+    names: dict = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert len(names["made"].results) == 8
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

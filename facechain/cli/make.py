@@ -19,8 +19,8 @@ def make(
     faces: Annotated[str, typer.Option(help="Which face each person becomes, left to right, e.g. 2,1.")] = "",
     prompt: Annotated[str, typer.Option(help="Words for engines that read them.")] = "",
     negative: Annotated[str, typer.Option(help="What should not be in the picture.")] = "",
-    count: Annotated[int, typer.Option(min=1, max=10_000, help="How many to make.")] = 8,
-    keep: Annotated[int, typer.Option(min=1, help="How many of them to keep at most.")] = 4,
+    count: Annotated[int | None, typer.Option(min=1, max=10_000, help="How many to make.")] = None,
+    keep: Annotated[int | None, typer.Option(min=1, help="How many of them to keep at most.")] = None,
     budget: Annotated[
         int | None, typer.Option(min=1, help="Go on until --keep are the same person, at most this many.")
     ] = None,
@@ -43,7 +43,7 @@ def make(
         slots=show.numbers(faces),
         prompt=prompt,
         negative=negative,
-        count=count,
+        count=count or studio().app.count,
         keep=keep,
         budget=budget,
         seed=seed,
