@@ -60,10 +60,13 @@ def train_vae(folder: Path, shard: Shard, preset: Preset, stop: Stop, seed: int,
     while step < stop.steps and not late():
         rng = np.random.default_rng([seed, 1, step])
         batch = np.sort(rng.choice(rows, preset.vae_batch))
-        pictures = _pictures(shard.pixels[batch], device)
+        room = preset.size_px - preset.vae_crop_px
+        y, x = 8 * rng.integers(0, room // 8 + 1, 2)
+        cut = (batch, slice(y, y + preset.vae_crop_px), slice(x, x + preset.vae_crop_px))
+        pictures = _pictures(shard.pixels[cut], device)
+        weight = 1 + 2 * torch.from_numpy(_face(shard.labels[cut]))[:, None].to(device)
         if rng.random() < 0.5:
-            pictures = pictures.flip(-1)
-        weight = 1 + 2 * torch.from_numpy(_face(shard.labels[batch]))[:, None].to(device)
+            pictures, weight = pictures.flip(-1), weight.flip(-1)
         _set_rate(adam, 1e-3, step, stop.steps)
         with _half(device):
             posterior = vae.encode(pictures).latent_dist
