@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 from store_kit import files, keep, person, portrait
 
+from facechain import disk
 from facechain.errors import StoreError
-from facechain.store import disk
 from facechain.store.workspace import Workspace
 
 

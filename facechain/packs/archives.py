@@ -9,8 +9,8 @@ from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
-from facechain.packs.disk import CHUNK_BYTES
 from facechain.packs.errors import SourceFailed
+from facechain.packs.hashing import CHUNK_BYTES
 from facechain.protocols import Tick
 
 _BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, RuntimeError)

@@ -13,10 +13,12 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from facechain import disk
 from facechain.errors import HashMismatch, PackError, PackMissing
-from facechain.packs.disk import disk_errors, locked, place, sha256_of
 from facechain.packs.errors import SourceFailed, WrongBytes
+from facechain.packs.hashing import sha256_of
 from facechain.packs.licences import Combination, combination
+from facechain.packs.locks import locked
 from facechain.packs.manifest import NpmSource, Pack, PackFile, PypiSource, Source, read_packs
 from facechain.packs.sources import Errand, obtain
 from facechain.protocols import Tick, silent
@@ -115,7 +117,7 @@ class Packs:
         pack = self.pack(pack_id)
         if all(self._known(pack, file) for file in pack.files):
             return self.status(pack_id)
-        with disk_errors(self.folder), locked(self._locks / f"{pack_id}.lock", pack_id, tick):
+        with disk.errors(self.folder, "FACECHAIN_MODELS"), locked(self._locks / f"{pack_id}.lock", pack_id, tick):
             missing = [file for file in pack.files if not self._adopt(pack, file, tick)]
             failures: list[SourceFailed] = []
             for source in pack.sources:
@@ -227,7 +229,7 @@ class Packs:
                     return self._bring(pack, group, source, tick)
                 raise WrongBytes(f"{file.path} from {source.label}", promised, hashes[file])
         for file, target in targets.items():
-            place(parts[file], target)
+            disk.move(parts[file], target)
             for left in target.parent.glob(f"{glob.escape(target.name)}.*.part"):
                 left.unlink()
         fetched = {file.path: _describe(targets[file], hashes[file], source.label) for file in group}
@@ -257,7 +259,7 @@ class Packs:
         path = self.folder / pack.id / RECORD
         part = path.with_name(f"{RECORD}.part")
         part.write_text(json.dumps({name: asdict(one) for name, one in sorted(record.items())}, indent=1), "utf-8")
-        place(part, path)
+        disk.move(part, path)
 
     def _status(self, pack: Pack, known: Sequence[_Fetched | None]) -> Status:
         here = [one for one in known if one]

@@ -15,10 +15,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from facechain import disk
 from facechain.packs.archives import extract
-from facechain.packs.disk import CHUNK_BYTES, POLL_SECONDS, locked, place, sha256_of
 from facechain.packs.errors import SourceFailed, Unreachable, WrongBytes
+from facechain.packs.hashing import CHUNK_BYTES, sha256_of
 from facechain.packs.http import download
+from facechain.packs.locks import POLL_SECONDS, locked
 from facechain.packs.manifest import HubSource, LocalSource, NpmSource, PypiSource, Source
 from facechain.protocols import Tick
 
@@ -111,7 +113,7 @@ def _archive(source: PypiSource | NpmSource, errand: Errand) -> Path:
             if digest != source.sha256:
                 got.unlink()
                 raise WrongBytes(f"the archive of {source.label}", source.sha256, digest)
-            place(got, kept)
+            disk.move(got, kept)
     return kept
 
 

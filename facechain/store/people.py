@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from facechain import disk
 from facechain.errors import PersonError, StoreError
-from facechain.store import disk
 from facechain.types import Consent, Crop, Embedding, Face, Person, Pixels, Pose, Tag
 
 SHEET = "person.json"
@@ -30,6 +30,18 @@ class PersonSummary:
     held_out: int  # for the judge
     portraits: int  # kept in the person's own folder
     consent: Consent
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptPhoto:
+    """One photo of a person as it is shown and edited; no pixels."""
+
+    id: str
+    name: str
+    held_out: bool  # for the judge alone
+    quality: float  # 0…1
+    caption: str
+    tags: tuple[Tag, ...]
 
 
 def write_person(folder: Path, person: Person, originals: Sequence[Path]) -> None:
@@ -98,6 +110,55 @@ def read_summary(folder: Path) -> PersonSummary:
         raise _damaged(folder) from error
 
 
+def read_photos(folder: Path) -> tuple[KeptPhoto, ...]:
+    """Every photo of a person, those to learn from first. Raises StoreError when the files are damaged."""
+    sheet = read_sheet(folder)
+    try:
+        return tuple(
+            _read_photo(folder / "crops" / f"{photo_id}.npz", held_out=kind == "held_out")
+            for kind in ("crops", "held_out")
+            for photo_id in sheet[kind]
+        )
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise _damaged(folder) from error
+
+
+def read_crop_png(folder: Path, photo_id: str) -> bytes:
+    """The picture engines learn from, as PNG. Raises PersonError when there is no such photo."""
+    with _opened(folder, photo_id) as arrays:
+        return arrays["png"].tobytes()
+
+
+def described(folder: Path, photo_id: str, caption: str, tags: tuple[Tag, ...]) -> bytes:
+    """The crop's file with another caption and other tags. Raises PersonError when there is no such photo."""
+    with _opened(folder, photo_id) as arrays:
+        about = json.loads(arrays["about"].tobytes())
+        about |= {"caption": caption, "tags": [asdict(tag) for tag in tags]}
+        return _npz({**dict(arrays), "about": np.frombuffer(json.dumps(about).encode(), np.uint8)})
+
+
+def _opened(folder: Path, photo_id: str) -> Any:
+    path = folder / "crops" / f"{disk.plain(photo_id)}.npz"
+    if not path.is_file():
+        raise PersonError(
+            f"There is no photo {photo_id[:12]}… of {folder.name!r}.", "Look again at the person's photos."
+        )
+    return np.load(path, allow_pickle=False)
+
+
+def _read_photo(path: Path, held_out: bool) -> KeptPhoto:
+    with np.load(path, allow_pickle=False) as arrays:
+        about = json.loads(arrays["about"].tobytes())
+    return KeptPhoto(
+        id=about["photo_id"],
+        name=about["photo_name"],
+        held_out=held_out,
+        quality=about["quality"],
+        caption=about["caption"],
+        tags=tuple(Tag(**tag) for tag in about["tags"]),
+    )
+
+
 def read_sheet(folder: Path) -> dict[str, Any]:
     try:
         return json.loads((folder / SHEET).read_bytes())
@@ -143,6 +204,10 @@ def _crop_bytes(crop: Crop) -> bytes:
     }
     if face.embedding:
         arrays["embedding"] = face.embedding.vector
+    return _npz(arrays)
+
+
+def _npz(arrays: dict[str, Any]) -> bytes:
     file = io.BytesIO()
     np.savez_compressed(file, allow_pickle=False, **arrays)
     return file.getvalue()

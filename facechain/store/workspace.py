@@ -21,9 +21,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from facechain import disk
 from facechain.errors import PersonError, StoreError
-from facechain.store import disk
-from facechain.store.people import SHEET, PersonSummary, read_person, read_sheet, read_summary, write_person
+from facechain.store.people import (
+    SHEET,
+    KeptPhoto,
+    PersonSummary,
+    described,
+    read_crop_png,
+    read_person,
+    read_photos,
+    read_sheet,
+    read_summary,
+    write_person,
+)
 from facechain.store.portraits import (
     ENDINGS,
     KeptPortrait,
@@ -33,12 +44,12 @@ from facechain.store.portraits import (
     sidecars,
     with_verdicts,
 )
-from facechain.types import Person, Portrait, Verdict
+from facechain.types import Person, Portrait, Tag, Verdict
 
 if TYPE_CHECKING:
     from facechain.store.records import Records
 
-__all__ = ["KeptPortrait", "PersonSummary", "Workspace"]
+__all__ = ["KeptPhoto", "KeptPortrait", "PersonSummary", "Workspace"]
 
 
 class Workspace:
@@ -83,6 +94,20 @@ class Workspace:
         """Everybody, by name."""
         found = [read_summary(home) for home in self._homes()]
         return tuple(sorted(found, key=lambda person: (person.name.casefold(), person.slug)))
+
+    def photos(self, slug: str) -> tuple[KeptPhoto, ...]:
+        """What is known of each photo of a person, without its pixels."""
+        return read_photos(self._known(slug))
+
+    def crop_png(self, slug: str, photo_id: str) -> bytes:
+        return read_crop_png(self._known(slug), photo_id)
+
+    def describe_photo(self, slug: str, photo_id: str, caption: str, tags: tuple[Tag, ...]) -> None:
+        """Another caption and other tags for a photo. Raises PersonError when there is no such photo or person."""
+        home = self._known(slug)
+        with self._building() as staging, self._alone():
+            disk.write(staging / "crop.npz", described(home, photo_id, caption, tags))
+            disk.move(staging / "crop.npz", home / "crops" / f"{disk.plain(photo_id)}.npz")
 
     def forget(self, slug: str) -> int:
         """Deletes the person, and every portrait of them wherever it is kept; returns how many portraits.
@@ -169,6 +194,20 @@ class Workspace:
             self._known(slug)
         return self._fresh_records().portraits(slug) if self._people.is_dir() else ()
 
+    def portrait(self, slug: str, run: str, id: str) -> KeptPortrait:
+        """One portrait by the folder of its person, its run and its id. Raises StoreError when it is not here."""
+        return read_portrait(self._sidecar(slug, run, id))
+
+    def delete_portrait(self, slug: str, run: str, id: str) -> None:
+        """The picture and all that is known of it. Raises StoreError when it is not here."""
+        sidecar = self._sidecar(slug, run, id)
+        with self._alone():
+            for ending in ENDINGS.values():
+                sidecar.with_suffix(ending).unlink(missing_ok=True)
+            sidecar.unlink(missing_ok=True)
+            if not any(sidecar.parent.iterdir()):
+                sidecar.parent.rmdir()
+
     def rebuild(self) -> None:
         """Makes the records database anew from the folders."""
         with self._alone():
@@ -191,6 +230,14 @@ class Workspace:
             raise PersonError(f"There is no {slug!r} in the workspace.", "See `facechain people list`, or add them.")
         return home
 
+    def _sidecar(self, slug: str, run: str, id: str) -> Path:
+        folder = self._home(slug) / "portraits" / disk.plain(run)
+        # An id may hold dots, so the ending is added, not exchanged.
+        sidecar = folder / f"{disk.plain(id)}.json"
+        if not sidecar.is_file():
+            raise StoreError(f"There is no portrait {id!r} here.", "It may have been deleted or forgotten meanwhile.")
+        return sidecar
+
     def _shown(self, run: Path, portrait: Portrait) -> dict[str, str]:
         """Slug to name of the people a portrait shows, each given by name or slug."""
         if run.parent.parent.parent != self._people or not run.is_dir():
@@ -208,7 +255,7 @@ class Workspace:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """Holds the workspace against every other writer; for short steps only."""
-        with disk.errors(self.folder):
+        with disk.errors(self.folder, "FACECHAIN_WORKSPACE"):
             self._staging.mkdir(parents=True, exist_ok=True)
             with disk.locked(self.folder / ".lock"):
                 yield
@@ -218,7 +265,7 @@ class Workspace:
         """An empty folder to build in, beside others doing the same; removed unless moved into place."""
         staging = self._staging / secrets.token_hex(8)
         mine = staging.with_suffix(".lock")
-        with disk.errors(self.folder), contextlib.ExitStack() as stack:
+        with disk.errors(self.folder, "FACECHAIN_WORKSPACE"), contextlib.ExitStack() as stack:
             with self._alone():
                 self._sweep()
                 stack.callback(mine.unlink, missing_ok=True)

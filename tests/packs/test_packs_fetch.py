@@ -167,7 +167,7 @@ def test_a_disk_that_refuses_leaves_nothing_half(tmp_path, monkeypatch, number, 
         raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as patch:
-        patch.setattr("facechain.packs.disk.os.fsync", refuse)
+        patch.setattr("facechain.disk.os.fsync", refuse)
         with pytest.raises(StoreError, match=said):
             made.fetch("tiny")
     assert not (tmp_path / "models" / "tiny" / "a.bin").exists()

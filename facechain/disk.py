@@ -8,9 +8,10 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+
+from filelock import FileLock, Timeout
 
 from facechain.errors import StoreError
 
@@ -28,8 +29,8 @@ def plain(name: str) -> str:
 
 
 @contextlib.contextmanager
-def errors(folder: Path) -> Iterator[None]:
-    """Turns what the disk refuses into a StoreError."""
+def errors(folder: Path, setting: str) -> Iterator[None]:
+    """Turns what the disk refuses into a StoreError that names the environment variable moving `folder`."""
     try:
         yield
     except OSError as error:
@@ -39,7 +40,7 @@ def errors(folder: Path) -> Iterator[None]:
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise StoreError(
-                f"{folder} cannot be written: {error.strerror}.", "Point FACECHAIN_WORKSPACE at a folder of yours."
+                f"{folder} cannot be written: {error.strerror}.", f"Point {setting} at a folder of yours."
             ) from error
         raise StoreError(f"{folder} cannot be used: {error}.", "Check the disk.") from error
 
@@ -74,47 +75,31 @@ def move(part: Path, target: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: Path, patience_seconds: float = PATIENCE_SECONDS) -> Iterator[None]:
+def locked(
+    path: Path,
+    patience_seconds: float = PATIENCE_SECONDS,
+    poll_seconds: float = POLL_SECONDS,
+    waiting: Callable[[], None] = lambda: None,
+) -> Iterator[None]:
     """Holds a lock file against other threads and processes; the system frees it when we die.
 
-    Raises StoreError when others hold it longer than our patience.
+    `waiting` is called at every look while others hold it, and may raise to give up. Raises StoreError when they hold
+    it longer than our patience.
     """
-    with path.open("ab") as file:
-        end = time.monotonic() + patience_seconds
-        while not _try_lock(file):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    end = time.monotonic() + patience_seconds
+    lock = FileLock(path)
+    while True:
+        try:
+            lock.acquire(blocking=False)
+            break
+        except Timeout:
             if time.monotonic() >= end:
-                raise StoreError(f"Another process is writing to {path.parent}.", "Wait until it has finished.")
-            time.sleep(POLL_SECONDS)
-        try:
-            yield
-        finally:
-            _unlock(file)
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _try_lock(file: IO[bytes]) -> bool:
-        try:
-            file.seek(0)
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-
-    def _unlock(file: IO[bytes]) -> None:
-        file.seek(0)
-        msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
-
-else:
-    import fcntl
-
-    def _try_lock(file: IO[bytes]) -> bool:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    def _unlock(file: IO[bytes]) -> None:
-        fcntl.flock(file, fcntl.LOCK_UN)
+                what = f"Another process is writing to {path.parent}."
+                raise StoreError(what, "Wait until it has finished.") from None
+        waiting()
+        time.sleep(poll_seconds)
+    try:
+        yield
+    finally:
+        lock.release()
