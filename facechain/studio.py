@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from facechain.config import App
 from facechain.errors import EngineError, PhotoError, TemplateError, UserError
@@ -23,17 +23,20 @@ from facechain.photos.intake import Intake, intake
 from facechain.photos.intake import Tools as IntakeTools
 from facechain.photos.read import find, read
 from facechain.portraits import pool, provenance, scene
-from facechain.portraits.export import copy_all
+from facechain.portraits.export import copy_all, zip_all
 from facechain.portraits.finish import finish
 from facechain.portraits.prompt import words
 from facechain.portraits.shots import plan, resolve_seed
 from facechain.protocols import Engine, EngineCard, FaceReader, Guard, Identity, Landmarker, Parser, Tick, silent
-from facechain.types import Face, Person, Pixels, Portrait, Rejection, Request, Style, Verdict
+from facechain.types import Face, Person, Pixels, Portrait, Rejection, Request, Style, Tag, Verdict
 
 if TYPE_CHECKING:
     from facechain.packs.fetch import Packs
     from facechain.photos.tags import AgeReader
-    from facechain.store.workspace import PersonSummary, Workspace
+    from facechain.store.workspace import KeptPhoto, KeptPortrait, PersonSummary, Workspace
+
+
+_LONGEST_CAPTION = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +145,20 @@ class Studio:
     def person(self, name: str) -> Person:
         return self.tools.workspace.load_person(slug(name))
 
+    def photos(self, name: str) -> tuple[KeptPhoto, ...]:
+        """The photos a person was made of: quality, caption, tags and which are the judge's."""
+        return self.tools.workspace.photos(slug(name))
+
+    def describe(self, name: str, photo_id: str, caption: str, tags: Mapping[str, str]) -> None:
+        """Corrects what is said of a photo; a tag a person gave is certain."""
+        if len(caption) > _LONGEST_CAPTION:
+            raise UserError(f"The caption has {len(caption)} characters.", f"Use at most {_LONGEST_CAPTION}.")
+        known = next((photo for photo in self.photos(name) if photo.id == photo_id), None)
+        seen = {tag.name: tag for tag in known.tags} if known else {}
+        given = (Tag(name=tag, value=value, confidence=1.0) for tag, value in tags.items())
+        changed = {tag.name: tag for tag in given if tag.name not in seen or seen[tag.name].value != tag.value}
+        self.tools.workspace.describe_photo(slug(name), photo_id, caption.strip(), tuple((seen | changed).values()))
+
     def forget(self, name: str) -> int:
         """Deletes the person and every portrait of them; returns how many portraits that were."""
         return self.tools.workspace.forget(slug(name))
@@ -186,6 +203,38 @@ class Studio:
             verdict = judge(read(path).pixels, reference, reader, calibration, coach=self._coach(path))
             results.append(Result(id=path.name, path=path, verdicts=(replace(verdict, why=verdict.call.value),)))
         return tuple(results)
+
+    def faces(self, picture: Path) -> tuple[Face, ...]:
+        """The faces of a picture to paint into, left to right, as `make` numbers them."""
+        return self.tools.reader().detect(read(picture).pixels)
+
+    # ── what was made ────────────────────────────────────────────────────────────────────────────
+
+    def portraits(self, name: str = "") -> tuple[KeptPortrait, ...]:
+        """Everything made, or what shows one person; newest first."""
+        return self.tools.workspace.portraits(slug(name) if name else None)
+
+    def portrait(self, key: str) -> KeptPortrait:
+        """One portrait by its key, person/run/id. Raises StoreError when it is not here."""
+        return self.tools.workspace.portrait(*_key(key))
+
+    def keep(self, key: str, kept: bool) -> KeptPortrait:
+        """The person's own word on a portrait outranks the judge's choice; the likeness stays what it was."""
+        found = self.portrait(key)
+        why = "kept: chosen by hand" if kept else "dropped: put aside by hand"
+        verdicts = tuple(replace(verdict, kept=kept, why=why) for verdict in found.verdicts)
+        self.tools.workspace.save_verdicts(found.path.parent, found.id, verdicts)
+        return replace(found, verdicts=verdicts)
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Deletes portraits and everything known of them."""
+        for key in keys:
+            self.tools.workspace.delete_portrait(*_key(key))
+
+    def export(self, keys: Sequence[str], to: BinaryIO) -> None:
+        """A zip of these portraits, each with its recipe inside."""
+        found = [self.portrait(key) for key in keys]
+        zip_all([(f"{portrait.slug}-{portrait.path.name}", portrait.path) for portrait in found], to)
 
     def styles(self) -> tuple[Style, ...]:
         return tuple(self._styles.values())
@@ -385,6 +434,13 @@ class Studio:
                 f"There are no pictures in {', '.join(map(str, paths))}.", "Give photos or folders of photos."
             )
         return photos
+
+
+def _key(key: str) -> tuple[str, str, str]:
+    parts = key.split("/")
+    if len(parts) != 3:
+        raise UserError(f"{key!r} does not name a portrait.", "Expected person/run/id.")
+    return parts[0], parts[1], parts[2]
 
 
 def _likeness(verdicts: tuple[Verdict, ...]) -> float | None:

@@ -12,6 +12,7 @@ from store_kit import crop, files, keep, person, portrait, verdict
 
 from facechain.errors import PersonError, StoreError
 from facechain.store.workspace import Workspace
+from facechain.types import Tag
 
 
 @pytest.fixture
@@ -205,3 +206,42 @@ def test_a_damaged_person_is_named_and_can_be_forgotten(workspace: Workspace) ->
             act()
     workspace.forget("ada")
     assert workspace.list_people() == ()
+
+
+# ── photos and portraits one at a time ───────────────────────────────────────────────────────────
+
+
+def test_a_photo_is_described_anew_and_nothing_else_changes(workspace: Workspace) -> None:
+    who = person()
+    workspace.save_person("ada", who, [])
+    first = workspace.photos("ada")[0]
+    assert [photo.held_out for photo in workspace.photos("ada")] == [False, False, True]
+    workspace.describe_photo("ada", first.id, "with a hat", (Tag(name="hat", value="yes", confidence=1.0),))
+    again = workspace.load_person("ada").crops[0]
+    assert (again.caption, again.tags) == ("with a hat", (Tag(name="hat", value="yes", confidence=1.0),))
+    assert np.array_equal(again.pixels, who.crops[0].pixels)
+    assert again.face.embedding is not None
+    assert who.crops[0].face.embedding is not None
+    assert np.array_equal(again.face.embedding.vector, who.crops[0].face.embedding.vector)
+    with pytest.raises(PersonError):
+        workspace.describe_photo("ada", "nosuch", "", ())
+    with pytest.raises(StoreError):
+        workspace.crop_png("ada", "../person")
+
+
+def test_one_portrait_is_found_and_deleted_by_its_key(workspace: Workspace) -> None:
+    workspace.save_person("ada", person(), [])
+    run = workspace.new_run("ada")
+    for id in ("1-0000", "1-0001"):
+        keep(workspace, run, portrait(id))
+    kept = workspace.portraits()[0]
+    assert workspace.portrait(*kept.key.split("/")).path == kept.path
+    workspace.delete_portrait(*kept.key.split("/"))
+    assert [other.id for other in workspace.portraits()] == ["1-0000"]
+    with pytest.raises(StoreError):
+        workspace.portrait(*kept.key.split("/"))
+    for key in (("ada", "..", "person"), ("..", "ada", "x"), ("ada", run.name, "../../person")):
+        with pytest.raises(StoreError):
+            workspace.portrait(*key)
+    workspace.delete_portrait("ada", run.name, "1-0000")
+    assert not run.exists()

@@ -143,7 +143,13 @@ def _read(path: Path, least_px: int) -> tuple[Photo, float]:
         raise PhotoError(f"{path.name} may not be read.", "Change the file's permissions.") from None
 
 
-def _pixels(file: BinaryIO, path: Path, least_px: int) -> tuple[np.ndarray, float]:
+def check_header(path: Path) -> None:
+    """Refuses, as `read` would, what is no picture, another kind than its name says, or too large; decodes nothing."""
+    with path.open("rb") as file:
+        _opened(file, path).close()
+
+
+def _opened(file: BinaryIO, path: Path) -> Image.Image:
     try:
         image = Image.open(file)
     except Image.DecompressionBombError:
@@ -152,10 +158,18 @@ def _pixels(file: BinaryIO, path: Path, least_px: int) -> tuple[np.ndarray, floa
         raise PhotoError(f"{path.name} is not a picture we can read.", f"Save it as one of {_suffixes()}.") from None
     except Exception as error:  # a damaged header fails in as many ways as there are formats
         raise _damaged(path.name, error) from None
-    with image:
+    try:
         _check_promise(image.format or "", path)
         if image.width * image.height > MAX_PIXELS:
             raise _too_large(path.name, image.size)
+    except PhotoError:
+        image.close()
+        raise
+    return image
+
+
+def _pixels(file: BinaryIO, path: Path, least_px: int) -> tuple[np.ndarray, float]:
+    with _opened(file, path) as image:
         try:
             with _one_big_at_a_time if image.width * image.height > BIG_PIXELS else nullcontext():
                 whole_side = min(MAX_SIDE_PX, max(image.size))

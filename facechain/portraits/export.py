@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -28,6 +30,16 @@ def copy_all(pictures: Sequence[Path], folder: Path) -> None:
         raise StoreError(
             f"{folder} cannot be written: {error.strerror}.", "Choose another folder with --out."
         ) from error
+
+
+def zip_all(pictures: Sequence[tuple[str, Path]], to: BinaryIO) -> None:
+    """Pictures under these names; equal names are told apart by a number. They are compressed already."""
+    taken: dict[str, int] = {}
+    with zipfile.ZipFile(to, "w", zipfile.ZIP_STORED) as archive:
+        for name, picture in pictures:
+            taken[name] = taken.get(name, 0) + 1
+            stem, _, ending = name.rpartition(".")
+            archive.write(picture, name if taken[name] == 1 else f"{stem}-{taken[name]}.{ending}")
 
 
 def contact_sheet(pictures: Sequence[tuple[Pixels, str]], columns: int = 4) -> Pixels:

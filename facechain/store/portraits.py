@@ -29,6 +29,11 @@ class KeptPortrait:
     recipe: Mapping[str, Any]
     verdicts: tuple[Verdict, ...]
 
+    @property
+    def key(self) -> str:
+        """Names this portrait among all of a workspace."""
+        return f"{self.slug}/{self.run}/{self.id}"
+
 
 def sidecar_bytes(
     portrait: Portrait, people: Mapping[str, str], verdicts: tuple[Verdict, ...], picture: str, made: datetime
