@@ -11,13 +11,17 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from facechain.config import App, read_app, read_styles
-from facechain.errors import ConfigError, FaceChainError, PackError
+from facechain.errors import ConfigError, FaceChainError, PackError, PersonError
 from facechain.packs.fetch import Packs, Status
 from facechain.people.names import slug
-from facechain.protocols import Engine, FaceReader, Landmarker, Parser, Tick, silent
+from facechain.protocols import Engine, Tick, silent
 from facechain.studio import Studio, Tools
+
+if TYPE_CHECKING:
+    from facechain.store.users import Users
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
@@ -48,59 +52,92 @@ def fetch_packs(ids: Iterable[str], set_name: str = "", tick: Tick = silent) -> 
 
 
 @functools.cache
-def studio() -> Studio:
-    """The studio as configs/app.toml describes it. Models are opened when first needed, not here."""
-    from facechain.engines.table import ENGINES, Workshop
+def studio(owner: str = "") -> Studio:
+    """The studio as configs/app.toml describes it. Models are opened when first needed, not here.
+
+    `owner` is the user whose people and portraits these are; "" is who sits at this machine. Models are shared.
+    """
+    from facechain.engines.table import ENGINES
     from facechain.judge.calibration import read_calibration
     from facechain.store.workspace import Workspace
-    from facechain.vision import readers
 
     app = read_app(CONFIGS)
-    packs = open_packs(app)
+    models = _opened(app, os.environ.get("FACECHAIN_OFFLINE", ""))
+    workspace = Workspace(workspace_folder(owner))
 
-    @functools.cache
-    def reader(name: str) -> FaceReader:
-        return _named(readers.READERS, name, "reader")(packs.path)
-
-    @functools.cache
-    def landmarker() -> Landmarker:
-        return readers.LANDMARKERS["face_landmarker"](packs.path)
-
-    @functools.cache
-    def parser() -> Parser:
-        return readers.PARSERS["selfie_multiclass"](packs.path)
-
-    workspace = Workspace(Path(app.workspace))
-
-    @functools.cache
     def engine(name: str, base: str, train: tuple[tuple[str, object], ...]) -> Engine:
-        workshop = Workshop(
-            path=packs.path,
-            folder=lambda person: workspace.learned(slug(person)),
-            reader=reader,
-            coach=lambda: reader(app.reader),
-            landmarker=landmarker,
-            parser=parser,
-            configs=CONFIGS,
-            base=_base(packs, base or app.base),
-            train=dict(train),
-        )
-        return _named(ENGINES, name, "engine").open(workshop)
+        # Only what learns by training keeps anything of a person; the others are shared between users.
+        trains = _named(ENGINES, name, "engine").card.learns == "by training"
+        return models.engine(name, base, train, workspace_folder(owner if trains else ""))
 
     tools = Tools(
-        reader=lambda: reader(app.reader),
-        judge=lambda: reader(app.judge),
-        landmarker=landmarker,
-        parser=parser,
-        ages=functools.cache(lambda: readers.AGES["dlib_age"](packs.path)),
-        guard=functools.cache(lambda: readers.GUARDS["open_nsfw"](packs.path)),
+        reader=lambda: models.reader(app.reader),
+        judge=lambda: models.reader(app.judge),
+        landmarker=models.landmarker,
+        parser=models.parser,
+        ages=models.ages,
+        guard=models.guard,
         cards=tuple(entry.card for entry in ENGINES.values()),
         engine=engine,
         calibration=lambda recogniser: read_calibration(CONFIGS / "calibration", recogniser),
-        packs=packs,
+        packs=models.packs,
         workspace=workspace,
     )
     return Studio(app=app, styles=read_styles(CONFIGS), tools=tools)
+
+
+def workspace_folder(owner: str = "") -> Path:
+    """Where this user's people and portraits are. Raises PersonError unless `owner` is "" or a user's slug."""
+    folder = Path(read_app(CONFIGS).workspace)
+    if owner and slug(owner) != owner:
+        raise PersonError(f"{owner!r} is not a user.", "See `facechain users list`.")
+    return folder / "users" / owner if owner else folder
+
+
+def users() -> Users:
+    """Who may use this machine's server, besides whoever sits at it."""
+    from facechain.store.users import Users
+
+    return Users(workspace_folder())
+
+
+@functools.lru_cache(maxsize=4)
+def _opened(app: App, offline: str) -> _Models:
+    """One set of opened models for every user; another configuration opens its own."""
+    return _Models(app)
+
+
+class _Models:
+    """Everything that is slow to open, opened once when first asked for."""
+
+    def __init__(self, app: App) -> None:
+        from facechain.vision import readers
+
+        self._app = app
+        self.packs = packs = open_packs(app)
+        self.reader = functools.cache(lambda name: _named(readers.READERS, name, "reader")(packs.path))
+        self.landmarker = functools.cache(lambda: readers.LANDMARKERS["face_landmarker"](packs.path))
+        self.parser = functools.cache(lambda: readers.PARSERS["selfie_multiclass"](packs.path))
+        self.ages = functools.cache(lambda: readers.AGES["dlib_age"](packs.path))
+        self.guard = functools.cache(lambda: readers.GUARDS["open_nsfw"](packs.path))
+        self.engine = functools.cache(self._engine)
+
+    def _engine(self, name: str, base: str, train: tuple[tuple[str, object], ...], folder: Path) -> Engine:
+        from facechain.engines.table import ENGINES, Workshop
+        from facechain.store.workspace import Workspace
+
+        workshop = Workshop(
+            path=self.packs.path,
+            folder=lambda person: Workspace(folder).learned(slug(person)),
+            reader=self.reader,
+            coach=lambda: self.reader(self._app.reader),
+            landmarker=self.landmarker,
+            parser=self.parser,
+            configs=CONFIGS,
+            base=_base(self.packs, base or self._app.base),
+            train=dict(train),
+        )
+        return ENGINES[name].open(workshop)
 
 
 def _base(packs: Packs, named: str) -> Path | None:
