@@ -4,14 +4,18 @@
     ├── UserError                  exit 2: the person can fix it
     │   ├── ConfigError            a TOML file says something we do not understand
     │   ├── PhotoError             a picture cannot be read or used
-    │   ├── PersonError            who: missing, already there, too few photos
+    │   ├── PersonError            who: too few photos, an unsafe name
+    │   │   ├── PersonMissing      there is nobody of that name
+    │   │   ├── PersonExists       there is already somebody of that name
     │   │   └── ConsentMissing     nothing is learned without a consent statement
     │   ├── TemplateError          the picture to paint into has no or too few faces
     │   ├── EngineError            an engine cannot do what was asked
     │   ├── PackError              a model is missing, wrong or not allowed
     │   │   ├── PackMissing        not fetched yet
     │   │   └── HashMismatch       bytes are not the ones the manifest promises
-    │   └── StoreError             the disk is full, read-only or the name is unsafe
+    │   ├── StoreError             the disk is full, read-only or the name is unsafe
+    │   ├── Missing                there is no such job, portrait, style or upload
+    │   └── Conflict               it clashes with what is already there
     └── Cancelled                  exit 130: somebody asked to stop
 
 A message says what came, what was expected, and what to do next.
@@ -42,6 +46,12 @@ class PhotoError(UserError): ...
 class PersonError(UserError): ...
 
 
+class PersonMissing(PersonError): ...
+
+
+class PersonExists(PersonError): ...
+
+
 class ConsentMissing(PersonError): ...
 
 
@@ -61,6 +71,12 @@ class HashMismatch(PackError): ...
 
 
 class StoreError(UserError): ...
+
+
+class Missing(UserError): ...
+
+
+class Conflict(UserError): ...
 
 
 class Cancelled(FaceChainError):

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from facechain import disk
-from facechain.errors import PersonError, StoreError
+from facechain.errors import PersonExists, PersonMissing, StoreError
 
 _PREFIX = "fc_"
 
@@ -47,11 +47,11 @@ class Users:
         return tuple(User(name=entry.name, slug=entry.slug, added=entry.added) for entry in self._entries())
 
     def add(self, name: str, slug: str) -> str:
-        """A new user's token. Raises PersonError when the slug is taken."""
+        """A new user's token. Raises PersonExists when the slug is taken."""
         disk.plain(slug)
         with self._changing() as entries:
             if any(entry.slug == slug for entry in entries):
-                raise PersonError(
+                raise PersonExists(
                     f"There is already a user {slug!r}.", f"Give them a new token: facechain users renew {slug}"
                 )
             token = _PREFIX + secrets.token_urlsafe(32)
@@ -60,7 +60,7 @@ class Users:
         return token
 
     def renew(self, slug: str) -> str:
-        """A new token; the old one opens nothing any more. Raises PersonError for nobody."""
+        """A new token; the old one opens nothing any more. Raises PersonMissing for nobody."""
         with self._changing() as entries:
             old = _one(entries, slug)
             token = _PREFIX + secrets.token_urlsafe(32)
@@ -68,7 +68,7 @@ class Users:
         return token
 
     def remove(self, slug: str, with_data: bool = False) -> None:
-        """Takes the token away, and on request deletes everything of theirs. Raises PersonError for nobody."""
+        """Takes the token away, and on request deletes everything of theirs. Raises PersonMissing for nobody."""
         disk.plain(slug)
         with self._changing() as entries:
             entries.remove(_one(entries, slug))
@@ -119,7 +119,7 @@ def _one(entries: list[_Entry], slug: str) -> _Entry:
     for entry in entries:
         if entry.slug == slug:
             return entry
-    raise PersonError(f"There is no user {slug!r}.", "See `facechain users list`.")
+    raise PersonMissing(f"There is no user {slug!r}.", "See `facechain users list`.")
 
 
 def _digest(token: str) -> str:
