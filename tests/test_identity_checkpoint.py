@@ -9,7 +9,7 @@ import tiny_identity as tiny
 import torch
 
 from facechain.engines.identity.checkpoint import open_checkpoint
-from facechain.engines.identity.formats import Layout
+from facechain.engines.identity.layout import Layout
 from facechain.engines.identity.methods import METHODS, check_embedding
 from facechain.errors import EngineError, PackError, PackMissing
 from facechain.types import Embedding
@@ -33,6 +33,7 @@ FILES = {
     "arc2face": "pytorch_model.pt",
     "fact": "adapter_film.ckpt",
     "transface": "ms1mv2_model_TransFace_S.pt",
+    "eva02-clip": "EVA02_CLIP_L_336_psz14_s6B.pt",
 }
 
 
@@ -78,7 +79,7 @@ def test_a_missing_an_extra_and_a_misshapen_tensor_are_named(kind, at):
         open_checkpoint(grown, kinds=ALL, layout=SMALL, kind=kind)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in FILES if kind != "transface"])
+@pytest.mark.parametrize("kind", [kind for kind in FILES if kind not in ("transface", "eva02-clip")])
 def test_the_wrong_base_family_is_refused_by_name(kind, at):
     with pytest.raises(EngineError, match=r"the base is sdxl \(96 wide\)"):
         open_checkpoint(at(FILES[kind], small(kind)), kinds=ALL, layout=WIDE, kind=kind)

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from facechain.engines.identity import formats
-from facechain.engines.identity.formats import SD15, SDXL, parameters
+from facechain.engines.identity.formats import parameters
+from facechain.engines.identity.layout import SD15, SDXL
 
 # builder, base, tensors, parameters, bytes a number, file bytes; from the published pages
 PUBLISHED = {
@@ -53,6 +54,13 @@ def test_photomaker_has_an_encoder_and_rank_64_loras(builder, tensors, numbers):
     assert (len(encoder), parameters(encoder)) == (tensors, numbers)
     loras = {key: shape for key, shape in shapes.items() if key not in encoder}
     assert (len(loras), parameters(loras)) == (1120, 92_897_280)
+
+
+def test_eva02_clip_large_has_304_million_numbers():
+    shapes = formats.eva_clip()
+    assert round(parameters(shapes) / 1e6, 1) == 304.4
+    assert shapes["visual.pos_embed"] == (1, 577, 1024)
+    assert shapes["visual.head.weight"] == (768, 1024)
 
 
 def test_fact_has_about_208_and_47_million_numbers():

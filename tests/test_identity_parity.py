@@ -367,6 +367,49 @@ def test_pulid_encoders(tmp_path):
     assert (IdFormer.of(w)(vectors, levels) - latents[:, :4] @ w["proj_out"]).abs().max() < CLOSE
 
 
+def test_eva_tower_without_library_modules():
+    """Turned pairs by complex numbers, attention head by head."""
+    from facechain.engines.identity.eva_net import LEVELS, EvaTower
+
+    w = part(tiny.filled(tiny.formats.eva_clip(width=128, layers=21, mlp=48, positions=10, out=16)), "visual.")
+    pictures = torch.randn(2, 3, 42, 42)
+
+    def norm6(key, x):
+        mean, var = x.mean(-1, keepdim=True), x.var(-1, unbiased=False, keepdim=True)
+        return (x - mean) / (var + 1e-6).sqrt() * w[f"{key}.weight"] + w[f"{key}.bias"]
+
+    def turn(x):
+        made = x.clone()
+        for place in range(9):
+            for pair in range(64):
+                at = pair % 32
+                where = (place // 3 if at < 16 else place % 3) * 16 / 3
+                angle = where / 10000 ** ((at % 16) / 16)
+                value = torch.complex(x[:, 1 + place, 2 * pair], x[:, 1 + place, 2 * pair + 1])
+                value = value * complex(math.cos(angle), math.sin(angle))
+                made[:, 1 + place, 2 * pair], made[:, 1 + place, 2 * pair + 1] = value.real, value.imag
+        return made
+
+    x = functional.conv2d(pictures, w["patch_embed.proj.weight"], w["patch_embed.proj.bias"], stride=14)
+    x = torch.cat([w["cls_token"].expand(2, -1, -1), x.flatten(2).transpose(1, 2)], 1) + w["pos_embed"]
+    levels = []
+    for n in range(21):
+        at = f"blocks.{n}"
+        if n in (4, 8, 12, 16, 20):
+            levels.append(x)
+        h = norm6(f"{at}.norm1", x)
+        q, k, v = (linear(w, f"{at}.attn.{p}_proj", h) + w.get(f"{at}.attn.{p}_bias", 0) for p in "qkv")
+        x = x + linear(w, f"{at}.attn.proj", norm6(f"{at}.attn.inner_attn_ln", attend(turn(q), turn(k), v, 2)))
+        h = norm6(f"{at}.norm2", x)
+        gate = linear(w, f"{at}.mlp.w1", h)
+        h = gate * torch.sigmoid(gate) * linear(w, f"{at}.mlp.w2", h)
+        x = x + linear(w, f"{at}.mlp.w3", norm6(f"{at}.mlp.ffn_ln", h))
+    classes, seen = EvaTower.of(w)(pictures)
+    assert len(LEVELS) == len(seen) == 5
+    assert (classes - linear(w, "head", norm6("norm", x)[:, 0])).abs().max() < CLOSE
+    assert (seen - torch.stack(levels)).abs().max() < CLOSE
+
+
 # ── FACT ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from facechain.engines.identity import formats
-from facechain.engines.identity.formats import Layout, Shapes
+from facechain.engines.identity.layout import Layout
+from facechain.engines.identity.parts import Shapes
 from facechain.types import Consent, Crop, Embedding, Face, Person, Pixels, Pose, Shot, Style
 
 WORDS = ["a", "an", "photo", "of", "person", "id", "man", "woman", "img", "tok"]
@@ -193,6 +194,8 @@ def weights(structure: str, where: Layout | None = None, seed: int = 1) -> dict[
     """A small checkpoint of this structure."""
     if structure == "transface":
         return filled(formats.transface(width=64, layers=1, patch=16, patches=49, mlp=64), seed)
+    if structure == "eva_clip":
+        return filled(formats.eva_clip(width=64, layers=21, mlp=32, positions=5, out=16), seed)
     gain = 1.0 if "photomaker" in structure else 0.3  # a face must show through many layers there
     return filled(getattr(formats, structure)(where, **SMALL.get(structure, {})), seed, gain)
 

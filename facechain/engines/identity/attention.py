@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from facechain.engines.identity.formats import Layout
+from facechain.engines.identity.layout import Layout
 from facechain.engines.identity.perceiver import heads
 
 

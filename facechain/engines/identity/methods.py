@@ -81,6 +81,7 @@ METHODS: dict[str, Method] = {
     ),
     "fact": Method(title="FaceChain-FACT adapter", structure="fact", family="sd15"),
     "transface": Method(title="TransFace-S", structure="transface", family="sd15"),
+    "eva02-clip": Method(title="EVA02-CLIP-L-14-336", structure="eva_clip", family="sdxl"),
 }
 
 
