@@ -7,8 +7,9 @@ import importlib.metadata
 import importlib.util
 import os
 import shutil
+import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from facechain.protocols import Engine, Tick, silent
 from facechain.studio import Studio, Tools
 
 if TYPE_CHECKING:
+    from facechain.jobs.queue import Jobs
     from facechain.store.users import Users
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -99,6 +101,91 @@ def users() -> Users:
     from facechain.store.users import Users
 
     return Users(workspace_folder())
+
+
+def jobs() -> Jobs:
+    """Long work of all users of this machine."""
+    return _jobs(workspace_folder())
+
+
+@functools.lru_cache(maxsize=4)
+def _jobs(folder: Path) -> Jobs:
+    from facechain.jobs.kinds import KINDS
+    from facechain.jobs.queue import Jobs
+
+    return Jobs(folder, KINDS, _Hands())
+
+
+class _Hands:
+    """What jobs are done with."""
+
+    def studio(self, owner: str) -> Studio:
+        return studio(owner)
+
+    def fetch(self, ids: tuple[str, ...], set_name: str, tick: Tick) -> list[str]:
+        return [status.id for status in fetch_packs(ids, set_name, tick)]
+
+    def seed(self) -> int:
+        from facechain.portraits.shots import resolve_seed
+
+        return resolve_seed(None)
+
+    def slug(self, name: str) -> str:
+        return slug(name)
+
+
+def release() -> None:
+    """Drops every opened model; the next verb opens what it needs again."""
+    studio.cache_clear()
+    _opened.cache_clear()
+
+
+def start_workers() -> subprocess.Popen[bytes] | None:
+    """One worker a device in processes of their own, unless some serve this workspace already.
+
+    They log to .jobs/worker.log. SIGTERM sends them home, the work they had back into the queue; when we are killed
+    they finish what waits and leave.
+    """
+    if jobs().workers():
+        return None
+    home = workspace_folder() / ".jobs"
+    home.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "facechain", "jobs", "work", "--with-parent"]
+    with (home / "worker.log").open("ab") as log:
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+
+
+def work(device: str = "", *, until_idle: bool, with_parent: bool, say: Callable[[str], None]) -> None:
+    """Does jobs in this process, or, without a device and where there are several, in one process a device.
+
+    `with_parent`: leaves, when nothing waits, after who started us is gone.
+    """
+    from facechain.jobs import fleet, worker
+
+    found = [device] if device else list(devices())
+    if len(found) > 1:
+        fleet.run(found, ["--until-idle"] * until_idle + ["--with-parent"] * with_parent)
+        return
+    parent = os.getppid()
+    worker.work(
+        jobs(),
+        found[0],
+        until_idle=until_idle,
+        release=release,
+        alone=lambda: with_parent and os.getppid() != parent,
+        say=say,
+    )
+
+
+def devices() -> tuple[str, ...]:
+    """What can compute here: every accelerator torch sees, else the processor."""
+    if not _version("torch"):
+        return ("cpu",)
+    from facechain.engines.devices import accelerators
+
+    return accelerators() or ("cpu",)
 
 
 @functools.lru_cache(maxsize=4)

@@ -28,7 +28,7 @@ from facechain.portraits.finish import finish
 from facechain.portraits.prompt import words
 from facechain.portraits.shots import plan, resolve_seed
 from facechain.protocols import Engine, EngineCard, FaceReader, Guard, Identity, Landmarker, Parser, Tick, silent
-from facechain.types import Face, Person, Pixels, Portrait, Rejection, Request, Style, Tag, Verdict
+from facechain.types import Face, Person, Pixels, Portrait, Rejection, Request, Shot, Style, Tag, Verdict
 
 if TYPE_CHECKING:
     from facechain.packs.fetch import Packs
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 
 _LONGEST_CAPTION = 1000
+UNSAFE = "the safety guard does not pass it"
+_DROPPED = "dropped: "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +80,41 @@ class Result:
     id: str
     path: Path
     verdicts: tuple[Verdict, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sitting:
+    """A request with nothing left open."""
+
+    request: Request  # with engine and seed
+    engine: Engine
+    style: Style
+    canvas: Pixels | None
+    faces: tuple[Face, ...]
+    slots: tuple[int, ...]
+    identities: tuple[Identity, ...]
+    references: tuple[Reference, ...]
+    shots: tuple[Shot, ...]
+
+    def id(self, index: int) -> str:
+        """Of the portrait this shot becomes."""
+        return f"{self.request.seed}-{index:04d}"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Judged:
+    """A portrait with a verdict for everybody in it; `unsafe` when the safety guard does not pass it."""
+
+    portrait: Portrait
+    verdicts: tuple[Verdict, ...]
+    unsafe: bool
+
+    @property
+    def marked(self) -> tuple[Verdict, ...]:
+        """The verdicts, saying so when it is unsafe: whoever reads them later need not ask the guard again."""
+        if not self.unsafe:
+            return self.verdicts
+        return tuple(replace(verdict, why=_DROPPED + UNSAFE) for verdict in self.verdicts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,19 +216,115 @@ class Studio:
         template: Path | None = None,
         out: Path | None = None,
         format: str = "png",
+        run: str = "",
+        show: Callable[[Path], None] = lambda picture: None,
         tick: Tick = silent,
     ) -> Made:
-        """enrolled people → learn → shoot → finish → judge → keep."""
+        """enrolled people → learn → shoot → judge → keep.
+
+        `run` names the folder of the portraits: the same request under the same name goes on where it was stopped.
+        `show` hears of every portrait as soon as it is stored.
+        """
+        sitting = self.prepare(request, template, format, tick)
+        folder = self.tools.workspace.new_run(slug(request.people[0]), run)
+        before = self.stored(folder)
+        goal, stopped = self._goal(sitting), ""
+        left = [shot.index for shot in sitting.shots if sitting.id(shot.index) not in before]
+        likenesses = [_worth(verdicts) for _, verdicts in before.values()]
+        if not (stopped := pool.stop(goal, likenesses)):
+            for judged in self.shoot(sitting, left, tick):
+                show(self.store(folder, judged, format))
+                likenesses.append(_worth(judged.marked))
+                if stopped := pool.stop(goal, likenesses):
+                    break
+        return self.choose(sitting, folder, out, stopped)
+
+    def prepare(
+        self, request: Request, template: Path | None = None, format: str = "png", tick: Tick = silent
+    ) -> Sitting:
+        """All that is settled before the first shot; what cannot work is refused here. Learns the people."""
         self.tools.workspace.check_format(format)
         request = replace(request, engine=request.engine or self.app.engine, seed=resolve_seed(request.seed))
         people = [self.person(name) for name in request.people]
         engine, style = self._engine(request.engine, request.base, people), self.style(request.style)
         canvas, faces, slots = self._canvas(engine.card, request, style, template)
-        identities = [engine.learn(person, tick) for person in people]
-        request = replace(request, count=request.budget or request.count)
-        portraits = self._shoot(engine, people, identities, request, style, canvas, faces, slots, tick)
-        judged = self._judged(portraits, people, engine.card)
-        return self._keep(judged, request, out, format, expected_faces=len(faces) or len(people))
+        return Sitting(
+            request=request,
+            engine=engine,
+            style=style,
+            canvas=canvas,
+            faces=faces,
+            slots=slots,
+            identities=tuple(engine.learn(person, tick) for person in people),
+            references=tuple(self._reference(person) for person in people),
+            shots=plan(replace(request, count=request.budget or request.count), style, *words(request, style, people)),
+        )
+
+    def shoot(self, sitting: Sitting, indexes: Sequence[int], tick: Tick = silent) -> Iterator[Judged]:
+        """These shots painted and judged, in order, and kept nowhere. Other shots have no influence on them."""
+        shots = [sitting.shots[index] for index in indexes]
+        reader, guard = self.tools.judge(), self.tools.guard()
+        calibration, coach = self.tools.calibration(reader.recogniser), sitting.engine.card.recogniser
+        for portrait in self._painted(sitting, shots, tick):
+            slots, before = portrait.slots, portrait.before_finish
+            verdicts = tuple(
+                judge(
+                    portrait.pixels,
+                    reference,
+                    reader,
+                    calibration,
+                    coach=coach,
+                    slot=slots[at] if slots else None,
+                    before=before,
+                )
+                for at, reference in enumerate(sitting.references)
+            )
+            unsafe = guard.unsafe(portrait.pixels) > self.app.unsafe_above
+            yield Judged(portrait=portrait, verdicts=verdicts, unsafe=unsafe)
+
+    def store(self, folder: Path, judged: Judged, format: str = "png") -> Path:
+        """Keeps a portrait in its run, until `choose` among those the judge has it not chosen."""
+        portrait = judged.portrait
+
+        def write(to: Path) -> None:
+            provenance.save(to, portrait.pixels, portrait.recipe, format, generated=not portrait.slots)
+
+        return self.tools.workspace.save_portrait(folder, portrait, judged.marked, format, write)
+
+    def stored(self, folder: Path) -> dict[str, tuple[Path, tuple[Verdict, ...]]]:
+        """What a run has already, by id: the picture and its verdicts."""
+        return {kept.id: (kept.path, kept.verdicts) for kept in self.tools.workspace.run(folder)}
+
+    def choose(self, sitting: Sitting, folder: Path, out: Path | None = None, stopped: str = "") -> Made:
+        """Ranks a run's portraits, keeps the best of the true likenesses and says how it went."""
+        workspace, request = self.tools.workspace, sitting.request
+        calibration = self.tools.calibration(self.tools.judge().recogniser)
+        made = self.stored(folder)
+        vetoes = {at: UNSAFE for at, (_, verdicts) in enumerate(made.values()) if _is_unsafe(verdicts)}
+        ranked = rank(
+            [verdicts for _, verdicts in made.values()],
+            request.keep or self.app.keep,
+            calibration.other,
+            len(sitting.faces) or len(request.people),
+            vetoes,
+        )
+        for (id, (_, before)), verdicts in zip(made.items(), ranked, strict=True):
+            if verdicts != before:
+                workspace.save_verdicts(folder, id, verdicts)
+        rows = zip(made.items(), ranked, strict=True)
+        results = sorted(
+            (Result(id=id, path=path, verdicts=verdicts) for (id, (path, _)), verdicts in rows),
+            key=lambda result: _best_first(result.verdicts),
+        )
+        kept = [result for result in results if result.verdicts[0].kept]
+        if out is not None:
+            copy_all([result.path for result in kept], out)
+        summary = f"{len(kept)} of {len(results)} portraits kept."
+        if request.budget:
+            summary += f" {stopped}"
+        if not kept:
+            summary += " None was like the person: add photos closer to the template's pose, or take another template."
+        return Made(folder=out or folder, seed=request.seed or 0, results=tuple(results), summary=summary)
 
     def judge(self, paths: Sequence[Path], name: str, tick: Tick = silent) -> tuple[Result, ...]:
         """Any pictures, judged against one person."""
@@ -293,119 +426,44 @@ class Studio:
         faces = self.tools.reader().detect(pixels)
         return pixels, faces, scene.assign(faces, request.people, request.slots)
 
-    def _shoot(
-        self,
-        engine: Engine,
-        people: Sequence[Person],
-        identities: Sequence[Identity],
-        request: Request,
-        style: Style,
-        canvas: Pixels | None,
-        faces: tuple[Face, ...],
-        slots: tuple[int, ...],
-        tick: Tick,
-    ) -> Iterator[Portrait]:
+    def _painted(self, sitting: Sitting, shots: Sequence[Shot], tick: Tick) -> Iterator[Portrait]:
+        engine, request = sitting.engine, sitting.request
         packs = {id: self.tools.packs.revision(id) for id in engine.card.packs}
-        shots = plan(request, style, *words(request, style, people))
         started = time.perf_counter()
-        painted = scene.paint(engine, identities, style, shots, canvas, faces, slots)
+        before = len(sitting.shots) - len(shots)  # made earlier
+        painted = scene.paint(
+            engine, sitting.identities, sitting.style, shots, sitting.canvas, sitting.faces, sitting.slots
+        )
         for done, (shot, pixels) in enumerate(painted):
-            tick("painting", done, len(shots))
-            finished, before = finish(pixels, ())
+            tick("painting", before + done, len(sitting.shots))
+            finished, unfinished = finish(pixels, ())
             recipe = {
                 "engine": engine.card.name,
                 "base": Path(request.base or self.app.base).name,  # not where it lies: that is nobody else's business
                 "packs": packs,
-                "style": style.id,
+                "style": sitting.style.id,
                 "seed": request.seed,
                 "shot": asdict(shot),
-                "faces": list(slots),
+                "faces": list(sitting.slots),
                 "seconds": round(time.perf_counter() - started, 3),
             }
             started = time.perf_counter()
             yield Portrait(
-                id=f"{request.seed}-{shot.index:04d}",
+                id=sitting.id(shot.index),
                 people=request.people,
                 pixels=finished,
-                before_finish=before,
-                slots=slots,
+                before_finish=unfinished,
+                slots=sitting.slots,
                 recipe=recipe,
             )
-        tick("painting", len(shots), len(shots))
+        tick("painting", len(sitting.shots), len(sitting.shots))
 
-    def _judged(
-        self, portraits: Iterator[Portrait], people: Sequence[Person], card: EngineCard
-    ) -> Iterator[tuple[Portrait, tuple[Verdict, ...], str]]:
-        """Each portrait with a verdict for everybody in it, and why it may not be shown, if so."""
-        reader, guard = self.tools.judge(), self.tools.guard()
-        calibration = self.tools.calibration(reader.recogniser)
-        references = [self._reference(person) for person in people]
-        for portrait in portraits:
-            verdicts = tuple(
-                judge(
-                    portrait.pixels,
-                    reference,
-                    reader,
-                    calibration,
-                    coach=card.recogniser,
-                    slot=portrait.slots[at] if portrait.slots else None,
-                    before=portrait.before_finish,
-                )
-                for at, reference in enumerate(references)
-            )
-            unsafe = guard.unsafe(portrait.pixels) > self.app.unsafe_above
-            yield portrait, verdicts, "the safety guard does not pass it" if unsafe else ""
-
-    def _keep(
-        self,
-        judged: Iterator[tuple[Portrait, tuple[Verdict, ...], str]],
-        request: Request,
-        out: Path | None,
-        format: str,
-        expected_faces: int,
-    ) -> Made:
-        """Stores every portrait as it comes, so that a stop loses none; then ranks them and says how it went."""
-        workspace = self.tools.workspace
-        run = workspace.new_run(slug(request.people[0]))
-        ids, paths, scored, vetoes = [], [], [], {}
-        calibration = self.tools.calibration(self.tools.judge().recogniser)
-        wanted = request.keep or self.app.keep
-        # Without a budget every picture asked for is made, so nothing is ever enough.
-        enough = wanted if request.budget else request.count + 1
-        goal, likenesses, stopped = pool.Goal(keep=enough, floor=calibration.same, budget=request.count), [], ""
-        for portrait, verdicts, veto in judged:
-            recipe, composite = portrait.recipe, bool(portrait.slots)
-            path = workspace.save_portrait(
-                run,
-                portrait,
-                verdicts,
-                format,
-                lambda to, p=portrait, r=recipe, c=composite: provenance.save(to, p.pixels, r, format, generated=not c),
-            )
-            if veto:
-                vetoes[len(ids)] = veto
-            ids.append(portrait.id)
-            paths.append(path)
-            scored.append(verdicts)
-            likenesses.append(None if veto else _likeness(verdicts))
-            if stopped := pool.stop(goal, likenesses):
-                break
-        ranked = rank(scored, wanted, calibration.other, expected_faces, vetoes)
-        for id, verdicts in zip(ids, ranked, strict=True):
-            workspace.save_verdicts(run, id, verdicts)
-        results = tuple(
-            Result(id=id, path=path, verdicts=verdicts)
-            for id, path, verdicts in sorted(zip(ids, paths, ranked, strict=True), key=lambda row: _best_first(row[2]))
-        )
-        kept = [result for result in results if result.verdicts[0].kept]
-        if out is not None:
-            copy_all([result.path for result in kept], out)
-        summary = f"{len(kept)} of {len(results)} portraits kept."
-        if request.budget:
-            summary += f" {stopped}"
-        if not kept:
-            summary += " None was like the person: add photos closer to the template's pose, or take another template."
-        return Made(folder=out or run, seed=request.seed or 0, results=results, summary=summary)
+    def _goal(self, sitting: Sitting) -> pool.Goal:
+        """When to stop early. Without a budget every picture asked for is made, so nothing is ever enough."""
+        request = sitting.request
+        enough = (request.keep or self.app.keep) if request.budget else len(sitting.shots) + 1
+        floor = self.tools.calibration(self.tools.judge().recogniser).same
+        return pool.Goal(keep=enough, floor=floor, budget=len(sitting.shots))
 
     # ── small things ─────────────────────────────────────────────────────────────────────────────
 
@@ -447,6 +505,15 @@ def _likeness(verdicts: tuple[Verdict, ...]) -> float | None:
     """Of the person least alike; None when a face is missing."""
     found = [v.likeness for v in verdicts]
     return None if None in found else min(v for v in found if v is not None)
+
+
+def _is_unsafe(verdicts: tuple[Verdict, ...]) -> bool:
+    return any(verdict.why.startswith(_DROPPED + UNSAFE) for verdict in verdicts)
+
+
+def _worth(verdicts: tuple[Verdict, ...]) -> float | None:
+    """A portrait's likeness, None when it is of no use."""
+    return None if _is_unsafe(verdicts) else _likeness(verdicts)
 
 
 def _best_first(verdicts: tuple[Verdict, ...]) -> tuple[bool, float]:

@@ -279,3 +279,40 @@ class Verdict:
     judge: str
     kept: bool
     why: str
+
+
+# ── jobs ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+class JobState(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Long work that outlives the page, the process and the machine it was asked from."""
+
+    id: str
+    kind: str
+    owner: str  # the user's slug; "" is who sits at the machine
+    arguments: Mapping[str, Any]
+    state: JobState
+    position: int | None  # in line, 1 is next; None unless queued
+    stage: str  # what it is, or was last seen, doing
+    done: int  # steps of the stage
+    total: int
+    eta_s: float | None  # until the stage is done
+    preview: str | None  # newest picture
+    cancelling: bool  # asked to stop, and not yet there
+    result: Mapping[str, Any] | None
+    error: str  # what went wrong
+    next_step: str
+    attempt: int  # 1 the first time
+    created: datetime  # UTC, as all times
+    started: datetime | None
+    seen: datetime | None  # last sign of life
+    ended: datetime | None

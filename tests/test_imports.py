@@ -25,6 +25,8 @@ HOMES = {
     "gradio": {"ui"},
     "huggingface_hub": {"packs"},
     "sqlalchemy": {"store", "jobs"},
+    "huey": {"jobs"},
+    "ray": {"jobs"},
     "typer": {"cli"},
     "rich": {"cli"},
 }

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from facechain import __version__
-from facechain.cli import make, packs, people, photos, system, users
+from facechain.cli import jobs, make, packs, people, photos, system, users
 from facechain.errors import Cancelled, FaceChainError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app = typer.Typer(
 app.add_typer(people.app, name="people")
 app.add_typer(photos.app, name="photos")
 app.add_typer(packs.app, name="packs")
+app.add_typer(jobs.app, name="jobs")
 app.add_typer(users.app, name="users")
 for command in (make.train, make.make, make.judge, system.styles, system.engines, system.doctor, system.demo):
     app.command()(command)

@@ -117,13 +117,15 @@ class Records:
             self.rebuild()
 
     def rebuild(self) -> None:
-        """Starts over from the folders."""
-        if self._is_file and self._engine.url.database:
-            for ending in ("", "-journal"):  # it may not even be a database
-                Path(self._engine.url.database + ending).unlink(missing_ok=True)
-        else:
+        """Starts over from the folders. Tables that are not ours, such as that of the jobs, stay."""
+        try:
             with self._connection() as connection:
                 _tables.drop_all(connection)
+        except _Foreign:
+            if not (self._is_file and self._engine.url.database):
+                raise
+            for ending in ("", "-journal"):  # not a database at all
+                Path(self._engine.url.database + ending).unlink(missing_ok=True)
         self._sync()
 
     def forget(self, slug: str, files: Sequence[str]) -> None:

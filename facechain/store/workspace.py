@@ -144,13 +144,22 @@ class Workspace:
         if format not in ENDINGS:
             raise StoreError(f"Pictures cannot be kept as {format!r}.", f"Choose one of {', '.join(ENDINGS)}.")
 
-    def new_run(self, slug: str) -> Path:
-        """An empty folder for the portraits of one sitting. Raises PersonError when there is nobody of that slug."""
+    def new_run(self, slug: str, name: str = "") -> Path:
+        """A folder for the portraits of one sitting: empty, or the one of this name.
+
+        Raises PersonError when there is nobody of that slug.
+        """
         self._known(slug)
         with self._alone():
-            run = self._known(slug) / "portraits" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
-            run.mkdir()
+            named = disk.plain(name) if name else f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+            run = self._known(slug) / "portraits" / named
+            run.mkdir(exist_ok=bool(name))
             return run
+
+    def run(self, folder: Path) -> tuple[KeptPortrait, ...]:
+        """The portraits of one sitting, by id; read from its folder."""
+        found = (sidecar for sidecar in sorted(folder.glob("*.json")))
+        return tuple(kept for kept in map(read_portrait, found) if kept.path.exists())
 
     def save_portrait(
         self,

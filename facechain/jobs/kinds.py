@@ -1,0 +1,192 @@
+"""What a job can be: each kind is one verb of the studio, with the arguments it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from facechain.config import build
+from facechain.errors import UserError
+from facechain.protocols import Tick
+from facechain.types import Job, Request, Verdict
+
+if TYPE_CHECKING:
+    from facechain.studio import Result, Studio
+
+
+class Hands(Protocol):
+    """What jobs are done with; bootstrap has them."""
+
+    def studio(self, owner: str) -> Studio: ...
+
+    def fetch(self, ids: tuple[str, ...], set_name: str, tick: Tick) -> list[str]: ...
+
+    def seed(self) -> int: ...
+
+    def slug(self, name: str) -> str: ...
+
+
+class Show(Protocol):
+    """Hears where the newest picture is."""
+
+    def __call__(self, picture: Path) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """`arguments` is a dataclass; unknown and missing keys are refused when the job is submitted."""
+
+    arguments: type
+    run: Callable[[Hands, Job, Any, Tick, Show], Mapping[str, Any] | None]  # the dataclass in, JSON out
+    people: Callable[[Any], tuple[str, ...]] = lambda arguments: ()  # names of those it is about
+
+
+@dataclass(frozen=True, kw_only=True)
+class Enrol:
+    name: str
+    paths: tuple[str, ...]
+    consent_by: str
+    purpose: str
+
+
+def _enrol(hands: Hands, job: Job, given: Enrol, tick: Tick, show: Show) -> Mapping[str, Any]:
+    enrolled = hands.studio(job.owner).enrol(
+        given.name, _paths(given.paths), consent_by=given.consent_by, purpose=given.purpose, tick=tick
+    )
+    person = enrolled.person
+    return {
+        "person": person.name,
+        "photos": len(person.crops),
+        "held_out": len(person.held_out),
+        "rejections": [asdict(rejection) for rejection in enrolled.rejections],
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    name: str
+    base: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _train(hands: Hands, job: Job, given: Train, tick: Tick, show: Show) -> Mapping[str, Any]:
+    learned = hands.studio(job.owner).train(given.name, given.base, given.settings, tick)
+    return {"person": learned.person, "engine": learned.engine, "digest": learned.digest}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Make:
+    """As `Request`, whose words they are; `template` is a picture's path."""
+
+    people: tuple[str, ...]
+    engine: str = ""
+    base: str = ""
+    style: str = ""
+    template: str = ""
+    slots: tuple[int, ...] = ()
+    prompt: str = ""
+    negative: str = ""
+    count: int = 4
+    keep: int | None = None
+    budget: int | None = None
+    seed: int | None = None  # settled when the job is submitted, so that trying again makes the same pictures
+    options: Mapping[str, Any] = field(default_factory=dict)
+    out: str = ""
+    format: str = "png"
+
+    def request(self) -> Request:
+        outside = ("template", "out", "format")
+        return Request(**{name: value for name, value in vars(self).items() if name not in outside})
+
+
+def _make(hands: Hands, job: Job, given: Make, tick: Tick, show: Show) -> Mapping[str, Any]:
+    made = hands.studio(job.owner).make(
+        given.request(),
+        template=Path(given.template) if given.template else None,
+        out=Path(given.out) if given.out else None,
+        format=given.format,
+        run=job.id,
+        show=show,
+        tick=tick,
+    )
+    return {
+        "folder": str(made.folder),
+        "seed": made.seed,
+        "summary": made.summary,
+        "portraits": [_portrait(result) for result in made.results],
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judge:
+    name: str
+    paths: tuple[str, ...]
+
+
+def _judge(hands: Hands, job: Job, given: Judge, tick: Tick, show: Show) -> Mapping[str, Any]:
+    results = hands.studio(job.owner).judge(_paths(given.paths), given.name, tick)
+    return {"portraits": [_portrait(result) for result in results]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetch:
+    ids: tuple[str, ...] = ()
+    set: str = ""
+
+
+def _fetch(hands: Hands, job: Job, given: Fetch, tick: Tick, show: Show) -> Mapping[str, Any]:
+    return {"packs": hands.fetch(given.ids, given.set, tick)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Photos:
+    paths: tuple[str, ...]
+
+
+def _check(hands: Hands, job: Job, given: Photos, tick: Tick, show: Show) -> Mapping[str, Any]:
+    seen = hands.studio(job.owner).check_photos(_paths(given.paths), tick)
+    accepted = [
+        {"photo_id": crop.photo_id, "photo_name": crop.photo_name, "quality": crop.quality, "caption": crop.caption}
+        for crop in seen.crops
+    ]
+    return {"accepted": accepted, "rejections": [asdict(rejection) for rejection in seen.rejections]}
+
+
+def _sort(hands: Hands, job: Job, given: Photos, tick: Tick, show: Show) -> Mapping[str, Any]:
+    return asdict(hands.studio(job.owner).sort_album(_paths(given.paths), tick))
+
+
+def _one(arguments: Any) -> tuple[str, ...]:
+    return (arguments.name,)
+
+
+KINDS: dict[str, Kind] = {
+    "enrol": Kind(arguments=Enrol, run=_enrol, people=_one),
+    "train": Kind(arguments=Train, run=_train, people=_one),
+    "make": Kind(arguments=Make, run=_make, people=lambda make: make.people),
+    "judge": Kind(arguments=Judge, run=_judge, people=_one),
+    "fetch": Kind(arguments=Fetch, run=_fetch),
+    "check": Kind(arguments=Photos, run=_check),
+    "sort": Kind(arguments=Photos, run=_sort),
+}
+
+
+def read(kinds: Mapping[str, Kind], kind: str, arguments: Mapping[str, Any]) -> Any:
+    """The arguments as the kind's dataclass. Raises UserError for unknown kinds and keys."""
+    if kind not in kinds:
+        raise UserError(f"There is no job of kind {kind!r}.", f"Known: {', '.join(kinds)}.")
+    return build(kinds[kind].arguments, arguments, f"the {kind} job")
+
+
+def _paths(paths: tuple[str, ...]) -> list[Path]:
+    return [Path(path) for path in paths]
+
+
+def _portrait(result: Result) -> dict[str, Any]:
+    return {"id": result.id, "path": str(result.path), "verdicts": [_verdict(verdict) for verdict in result.verdicts]}
+
+
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    return {**asdict(verdict), "call": verdict.call.value}

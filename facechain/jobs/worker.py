@@ -1,0 +1,214 @@
+"""A worker: one process a device that takes jobs one after the other and keeps its models warm between them."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from facechain.errors import Cancelled, FaceChainError
+from facechain.jobs import memory
+from facechain.jobs.kinds import read
+from facechain.jobs.line import waiting
+from facechain.jobs.presence import Worker
+from facechain.jobs.queue import Jobs
+from facechain.jobs.records import has_table, job_of
+from facechain.types import Job, JobState
+
+IDLE_SECONDS = 0.25  # between looks at an empty queue
+WRITE_SECONDS = 0.25  # between writes of progress; as often it looks whether it should stop
+BEAT_SECONDS = 5.0
+
+
+class _Leaving(Cancelled):
+    """The worker, not the job, was asked to stop."""
+
+
+def work(
+    jobs: Jobs,
+    device: str = "cpu",
+    *,
+    until_idle: bool = False,
+    release: Callable[[], None] = lambda: None,
+    alone: Callable[[], bool] = lambda: False,
+    say: Callable[[str], None] = lambda line: None,
+) -> int:
+    """Does jobs until told to leave by SIGTERM or Ctrl-C; what it was doing then goes back to the head of the queue.
+
+    `until_idle`: leaves when nothing waits; also when `alone` says that who started it is gone. `release` drops warm
+    models when memory is short. Returns how many jobs it worked on. Raises UserError when the device has a worker.
+    """
+    with jobs.presence.working(device) as me:
+        worker = _Worker(jobs, me, say)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: worker.leave())
+        say(f"Worker for {device} is ready.")
+        warm = False
+        while not worker.leaving:
+            if worker.next():
+                warm = True
+                memory.give_back()
+            elif until_idle or alone():
+                break
+            else:
+                worker.rest()
+            if warm and memory.is_short():
+                say("Memory is short: warm models are dropped.")
+                release()
+                memory.give_back()
+                warm = False
+        return worker.worked
+
+
+class _Worker:
+    def __init__(self, jobs: Jobs, me: Worker, say: Callable[[str], None]) -> None:
+        self._jobs, self._me, self._say = jobs, me, say
+        self._left = threading.Event()
+        self.worked = 0
+
+    @property
+    def leaving(self) -> bool:
+        return self._left.is_set()
+
+    def leave(self) -> None:
+        self._left.set()
+
+    def rest(self) -> None:
+        self._left.wait(IDLE_SECONDS)
+
+    def next(self) -> bool:
+        """Works on a job, if one waits."""
+        self._jobs.bury()
+        return self._jobs.bell.answer(self._serve, self._waiting())
+
+    def _waiting(self) -> int:
+        if not self._jobs.database.there():
+            return 0
+        with self._jobs.database.reading() as connection:
+            return len(waiting(connection)) if has_table(connection) else 0
+
+    def _serve(self) -> None:
+        if (job := self._claim()) is None:
+            return
+        self.worked += 1
+        self._say(f"{job.id} {job.kind} started.")
+        run = _Run(self._jobs, self._me, job, self._left)
+        self._say(f"{job.id} {job.kind} {run.through()}.")
+
+    def _claim(self) -> Job | None:
+        now = time.time()
+        with self._jobs.database.writing() as connection:
+            line = waiting(connection)
+            if not line:
+                return None
+            connection.execute(
+                "UPDATE jobs SET state = ?, worker = ?, started = ?, seen = ? WHERE id = ?",
+                (JobState.RUNNING, self._me.id, now, now, line[0]),
+            )
+            return job_of(connection.execute("SELECT * FROM jobs WHERE id = ?", (line[0],)).fetchone(), None)
+
+
+class _Run:
+    """One job on one worker: its ticks go into the records, and what the records say stops it."""
+
+    def __init__(self, jobs: Jobs, me: Worker, job: Job, left: threading.Event) -> None:
+        self._jobs, self._me, self._job, self._left = jobs, me, job, left
+        self._stage, self._written = "", 0.0
+        self._since, self._first = time.monotonic(), 0
+
+    def through(self) -> str:
+        """Does the job; returns how it ended."""
+        ended = threading.Event()
+        beat = threading.Thread(target=self._beat, args=(ended,), daemon=True)
+        beat.start()
+        try:
+            kind = self._jobs.kinds[self._job.kind]
+            given = read(self._jobs.kinds, self._job.kind, self._job.arguments)
+            result = kind.run(self._jobs.hands, self._job, given, self.tick, self.show)
+            return self._end(JobState.DONE, result=json.dumps(result))
+        except _Leaving:
+            return self._back()
+        except Cancelled:
+            return self._end(JobState.CANCELLED, error="Stopped as asked.", next_step="What was finished is kept.")
+        except FaceChainError as error:
+            return self._end(JobState.FAILED, error=error.what, next_step=error.next_step)
+        except MemoryError:
+            return self._end(
+                JobState.FAILED, error="The machine ran out of memory.", next_step="Ask for smaller pictures."
+            )
+        except Exception as error:
+            traceback.print_exc(file=sys.stderr)
+            return self._end(
+                JobState.FAILED,
+                error=f"Our fault, sorry: {type(error).__name__}: {error}.",
+                next_step="The worker's log has the details; report them.",
+            )
+        finally:
+            ended.set()
+            beat.join()
+
+    def tick(self, stage: str, done: int, total: int) -> None:
+        """Writes progress, now and then. Raises Cancelled when the job was cancelled, forgotten or is to be left."""
+        now = time.monotonic()
+        changed = stage != self._stage
+        if changed:
+            self._stage, self._since, self._first = stage, now, done
+        if not changed and now - self._written < WRITE_SECONDS and done < total:
+            return
+        self._written = now
+        steps = done - self._first
+        eta_s = (now - self._since) / steps * (total - done) if steps > 0 else None
+        self._write(stage=stage, done=done, total=total, eta_s=eta_s)
+
+    def show(self, picture: Path) -> None:
+        self._write(preview=str(picture))
+
+    def _write(self, **values: Any) -> None:
+        columns = ", ".join(f"{name} = ?" for name in values)
+        with self._jobs.database.writing() as connection:
+            mine = connection.execute(
+                f"UPDATE jobs SET {columns}, seen = ? WHERE id = ? AND worker = ? AND state = ? RETURNING cancelling",
+                (*values.values(), time.time(), self._job.id, self._me.id, JobState.RUNNING),
+            ).fetchone()
+        if mine is None or mine["cancelling"]:
+            raise Cancelled
+        if self._left.is_set():
+            raise _Leaving
+
+    def _beat(self, ended: threading.Event) -> None:
+        while not ended.wait(BEAT_SECONDS):
+            with self._jobs.database.writing() as connection:
+                connection.execute(
+                    "UPDATE jobs SET seen = ? WHERE id = ? AND worker = ? AND state = ?",
+                    (time.time(), self._job.id, self._me.id, JobState.RUNNING),
+                )
+
+    def _end(self, state: JobState, **values: Any) -> str:
+        columns = "".join(f", {name} = ?" for name in values)
+        with self._jobs.database.writing() as connection:
+            connection.execute(
+                f"UPDATE jobs SET state = ?, ended = ?, cancelling = 0{columns}"
+                " WHERE id = ? AND worker = ? AND state = ?",
+                (state, time.time(), *values.values(), self._job.id, self._me.id, JobState.RUNNING),
+            )
+        return f"ended: {state}{'. ' + values['error'] if 'error' in values else ''}"
+
+    def _back(self) -> str:
+        """To the head of its owner's line, as if it had not been started."""
+        with self._jobs.database.writing() as connection:
+            first = connection.execute(
+                "SELECT min(place) FROM jobs WHERE owner = ? AND state = ?", (self._job.owner, JobState.QUEUED)
+            ).fetchone()[0]
+            connection.execute(
+                "UPDATE jobs SET state = ?, place = ?, started = NULL, worker = '', eta_s = NULL"
+                " WHERE id = ? AND worker = ? AND state = ?",
+                (JobState.QUEUED, (first or time.time()) - 1, self._job.id, self._me.id, JobState.RUNNING),
+            )
+        self._jobs.bell.ring()
+        return "goes back into the queue"
