@@ -50,7 +50,7 @@ def chip(pixels: Pixels, points_px: Points, size: int) -> Pixels:
     return np.asarray(cv2.warpAffine(pixels, matrix, (size, size), flags=cv2.INTER_LINEAR), np.uint8)
 
 
-def head_512(pixels: Pixels, points_px: Points) -> Pixels:
+def head_512(pixels: NDArray, points_px: Points) -> NDArray:
     """(512, 512, C) the whole head, upright; black where the picture ends."""
     matrix = similarity(points_px, HEAD_512)
     return np.asarray(cv2.warpAffine(pixels, matrix, (512, 512), flags=cv2.INTER_LINEAR), pixels.dtype)
