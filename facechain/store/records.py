@@ -149,6 +149,40 @@ class Records:
             shows, judged = _by_file(connection, shown), _by_file(connection, verdicts)
         return tuple(self._kept(row, shows.get(row["file"], []), judged.get(row["file"], [])) for row in rows)
 
+    def page(
+        self,
+        slug: str | None = None,
+        *,
+        kept: bool | None = None,
+        call: Call | None = None,
+        engine: str = "",
+        style: str = "",
+        run: str = "",
+        after: tuple[str, str] | None = None,
+        limit: int,
+    ) -> tuple[KeptPortrait, ...]:
+        """At most `limit` of those asked for, newest first, after the one made then with that sidecar."""
+        query = sa.select(portraits).order_by(portraits.c.made.desc(), portraits.c.file.desc()).limit(limit)
+        if slug is not None:
+            query = query.where(portraits.c.file.in_(sa.select(shown.c.file).where(shown.c.slug == slug)))
+        if kept is not None:
+            query = query.where(portraits.c.file.in_(sa.select(verdicts.c.file).where(verdicts.c.kept == kept)))
+        if call is not None:
+            others = sa.select(verdicts.c.file).where(verdicts.c.call != call.value)
+            query = query.where(portraits.c.file.not_in(others))
+        for name, wanted in (("engine", engine), ("style", style)):
+            if wanted:
+                query = query.where(portraits.c.recipe[name].as_string() == wanted)
+        if run:
+            query = query.where(portraits.c.run == run)
+        if after is not None:
+            query = query.where(sa.tuple_(portraits.c.made, portraits.c.file) < sa.tuple_(*map(sa.literal, after)))
+        with self._connection() as connection:
+            rows = connection.execute(query).mappings().all()
+            files = [row["file"] for row in rows]
+            shows, judged = _by_file(connection, shown, files), _by_file(connection, verdicts, files)
+        return tuple(self._kept(row, shows.get(row["file"], []), judged.get(row["file"], [])) for row in rows)
+
     def _kept(self, row: sa.RowMapping, shows: list[sa.RowMapping], judged: list[sa.RowMapping]) -> KeptPortrait:
         return KeptPortrait(
             id=row["id"],
@@ -248,8 +282,12 @@ def _drop(connection: sa.Connection, table: sa.Table, files: Iterable[str]) -> N
             connection.execute(target.delete().where(target.c.file.in_(some)))
 
 
-def _by_file(connection: sa.Connection, table: sa.Table) -> dict[str, list[sa.RowMapping]]:
-    rows = connection.execute(sa.select(table).order_by(table.c.file, table.c.position)).mappings()
+def _by_file(
+    connection: sa.Connection, table: sa.Table, files: Sequence[str] | None = None
+) -> dict[str, list[sa.RowMapping]]:
+    """All of them, or those of a few files."""
+    query = sa.select(table).order_by(table.c.file, table.c.position)
+    rows = connection.execute(query if files is None else query.where(table.c.file.in_(files))).mappings()
     return {file: list(some) for file, some in groupby(rows, key=lambda row: row["file"])}
 
 
