@@ -104,3 +104,20 @@ def test_a_darker_light_darkens_the_face_and_keeps_its_relief():
     lit = light.relit(person, template, skin=none + 1, lips=none, features=none, face_px=80, local=0.75)
     assert lit.mean() == pytest.approx(0.2, abs=0.01)
     assert np.corrcoef(lit.mean(2).ravel(), person.mean(2).ravel())[0, 1] > 0.95
+
+
+def test_a_hand_is_in_front_and_the_neck_is_not():
+    from facechain.engines.template.front import in_front
+    from facechain.types import Part, Parts
+
+    rows, cols = np.mgrid[:200, :200]
+    outline = (rows - 90) ** 2 / 70**2 + (cols - 100) ** 2 / 50**2 < 1
+    skin = np.zeros((200, 200), np.float32)
+    skin[155:, 70:130] = 1  # the neck begins at the chin
+    parts = Parts(masks={part: np.zeros((200, 200), np.float32) for part in Part} | {Part.BODY_SKIN: skin})
+    assert in_front(parts, outline, 120.0)[:150].max() == 0
+    hand = skin.copy()
+    hand[90:110, 20:90] = 1  # comes in from the side
+    front = in_front(Parts(masks={**parts.masks, Part.BODY_SKIN: hand}), outline, 120.0)
+    assert front[90:110, 40:90].min() == 1, "the hand, and what of it is beyond the face"
+    assert front[:80].max() == 0

@@ -72,6 +72,6 @@ class Arc2FaceEngine:
         def one(shot: Shot, onto: Canvas | None = None) -> Pixels:
             chosen = settings(Arc2FaceSettings, style, shot)
             prompt = face_prompt(pipe.tokenizer, encoder, identity.data.fused.vector, chosen.scale)
-            return paint(pipe, shot, chosen, prompt_embeds=prompt)
+            return paint(pipe, shot, chosen, onto, prompt_embeds=prompt)
 
         yield one

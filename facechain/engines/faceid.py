@@ -102,6 +102,6 @@ class FaceIdEngine:
                 face.give(projector.tokens(chosen.structure_scale))
                 face.dial.scale = chosen.scale
                 lora.set(chosen.lora_scale if chosen.scale else 0.0)
-                return paint(pipe, worded(shot, style, identity.data), chosen)
+                return paint(pipe, worded(shot, style, identity.data), chosen, onto)
 
             yield one

@@ -62,6 +62,6 @@ class FactEngine:
                 chosen = settings(FactSettings, style, shot)
                 gates.give(encoder.tokens(chosen.most_photos))
                 gates.dial.scale = chosen.scale
-                return paint(pipe, worded(shot, style, identity.data), chosen)
+                return paint(pipe, worded(shot, style, identity.data), chosen, onto)
 
             yield one

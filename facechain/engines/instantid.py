@@ -14,6 +14,7 @@ from facechain.engines.identity.checkpoint import open_checkpoint
 from facechain.engines.identity.evidence import learn_faces
 from facechain.engines.identity.keypoints import draw_keypoints
 from facechain.engines.identity.paint import paint, settings, sibling, worded
+from facechain.engines.inpaint.repaint import points_of
 from facechain.errors import EngineError
 from facechain.protocols import EngineCard, FaceReader, Identity, Paint, Tick, silent
 from facechain.types import Canvas, Crop, Person, Pixels, Points, Shot, Style
@@ -87,7 +88,7 @@ class InstantIdEngine:
 
             def one(shot: Shot, onto: Canvas | None = None) -> Pixels:
                 chosen = settings(InstantIdSettings, style, shot)
-                points = _pose(chosen.pose, identity.data.best, shot)
+                points = _pose(chosen.pose or points_of(onto, shot), identity.data.best, shot)
                 mask = torch.from_numpy(_around(points, shot))[None] if chosen.face_only else None
                 face.dial.scale, face.dial.mask, net.mask = chosen.scale, mask, mask
                 nets = [net, *(self._control(name).to(pipe.unet.device, pipe.unet.dtype) for name in chosen.controls)]
@@ -102,6 +103,7 @@ class InstantIdEngine:
                     ),
                     worded(shot, style, identity.data),
                     chosen,
+                    onto,
                     image=[_picture(p, shot) for p in pictures] if several else _picture(pictures[0], shot),
                     controlnet_conditioning_scale=scales if several else scales[0],
                 )

@@ -12,6 +12,7 @@ from typing import Any
 from facechain.engines.identity.checkpoint import open_checkpoint
 from facechain.engines.identity.evidence import learn_faces
 from facechain.engines.identity.paint import paint, settings, worded
+from facechain.engines.inpaint.repaint import skipped
 from facechain.protocols import EngineCard, FaceReader, Identity, Paint, Tick, silent
 from facechain.types import Canvas, Person, Pixels, Shot, Style
 
@@ -85,10 +86,11 @@ class PhotoMakerEngine:
                 lora.set(chosen.scale)
                 if not chosen.scale:
                     words = dataclasses.replace(shot, prompt=without_trigger(shot.prompt, chosen.trigger))
-                    return paint(pipe, words, chosen)
+                    return paint(pipe, words, chosen, onto)
                 tokens = photo_tokens(encoder, identity.data, chosen.most_photos)
                 prompt = Stacked(pipe, shot, chosen.trigger, tokens, encoder.fusion)
-                inputs = prompt.inputs(chosen.merge_after, chosen.guidance > 1)
-                return paint(pipe, shot, chosen, **inputs)
+                merge_after = chosen.merge_after - skipped(onto, chosen.steps)
+                inputs = prompt.inputs(merge_after, chosen.guidance > 1)
+                return paint(pipe, shot, chosen, onto, **inputs)
 
             yield one

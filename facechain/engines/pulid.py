@@ -97,6 +97,6 @@ class PulidEngine:
                 mode, empty = PRESETS[chosen.preset]
                 face.give(encoder.tokens(chosen.most_photos, chosen.mix, empty))
                 face.dial.scale, face.dial.mode = chosen.scale, mode
-                return paint(pipe, worded(shot, style, identity.data), chosen)
+                return paint(pipe, worded(shot, style, identity.data), chosen, onto)
 
             yield one

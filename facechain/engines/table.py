@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facechain.engines.identity.open import IDENTITY, Shelf
+from facechain.engines.inpaint.engine import InpaintEngine, into_pictures, native_side
 from facechain.engines.lora.card import CARD as LORA
 from facechain.engines.template.card import CARD as TEMPLATE
 from facechain.errors import EngineError
@@ -63,7 +64,7 @@ def _lora(workshop: Workshop) -> Engine:
     from facechain.engines.lora.engine import LoraEngine
     from facechain.engines.lora.settings import TrainSettings
 
-    return LoraEngine(
+    engine = LoraEngine(
         base=lambda: _base(workshop),
         folder=workshop.folder,
         coach=workshop.coach,
@@ -71,6 +72,7 @@ def _lora(workshop: Workshop) -> Engine:
         pack=workshop.path,
         fast=read_fast(workshop.configs / "fast"),
     )
+    return _into_pictures(engine, workshop)
 
 
 def _identity(open_one: Callable[[Shelf], Engine]) -> Callable[[Workshop], Engine]:
@@ -83,13 +85,24 @@ def _identity(open_one: Callable[[Shelf], Engine]) -> Callable[[Workshop], Engin
 
             return load(ref)
 
-        return open_one(Shelf(base=pipeline, pack=workshop.path, reader=workshop.reader))
+        engine = open_one(Shelf(base=pipeline, pack=workshop.path, reader=workshop.reader))
+        return _into_pictures(engine, workshop)
 
     return make
 
 
+def _into_pictures(engine: Engine, workshop: Workshop) -> Engine:
+    from facechain.engines.diffusion.base import family_of
+
+    def side_px() -> int:
+        base = _base(workshop).path
+        return native_side(base, family_of(base))
+
+    return InpaintEngine(engine, side_px=side_px, landmarker=workshop.landmarker, parser=workshop.parser)
+
+
 ENGINES: dict[str, Entry] = {
     "template": Entry(card=TEMPLATE, open=_template),
-    "lora": Entry(card=LORA, open=_lora),
-    **{name: Entry(card=card, open=_identity(open_one)) for name, (card, open_one) in IDENTITY.items()},
+    "lora": Entry(card=into_pictures(LORA), open=_lora),
+    **{name: Entry(card=into_pictures(card), open=_identity(open_one)) for name, (card, open_one) in IDENTITY.items()},
 }

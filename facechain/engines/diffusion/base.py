@@ -16,7 +16,9 @@ from facechain.engines.diffusion.setup import Setup, fit, precision_of
 from facechain.errors import EngineError
 
 FAMILIES = ("sd15", "sdxl")
+CHANNELS = (4, 9)  # into a UNet: latents, and in inpainting bases also a mask and the latents outside of it
 PIPELINES = {"sd15": "StableDiffusionPipeline", "sdxl": "StableDiffusionXLPipeline"}
+_FIRST_WEIGHT = "model.diffusion_model.input_blocks.0.0.weight"  # of a UNet in one file
 _WIDTHS = {768: "sd15", 1024: "sd21", 2048: "sdxl", 1280: "sdxl-refiner"}  # of the text a UNet attends to
 
 
@@ -49,14 +51,21 @@ def family_of(path: Path) -> str:
     return found
 
 
+def channels_of(path: Path) -> int:
+    """How many channels go into the base's UNet; more than the latents' 4 if it was made for inpainting."""
+    if path.is_dir():
+        return int(json.loads((path / "unet" / "config.json").read_text("utf-8")).get("in_channels", 4))
+    return safetensors_shapes(path)[_FIRST_WEIGHT][1]
+
+
 def _family_of_folder(folder: Path) -> str:
     try:
         index = json.loads((folder / "model_index.json").read_text("utf-8"))
         unet = json.loads((folder / "unet" / "config.json").read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise EngineError(f"{folder} is not a diffusers folder: {error}.", "It needs model_index.json.") from None
-    if unet.get("in_channels", 4) != 4:
-        return "inpainting"
+    if unet.get("in_channels", 4) not in CHANNELS:
+        return f"of {unet['in_channels']} input channels"
     if index.get("text_encoder_2", [None])[0] and index.get("text_encoder", [None])[0]:
         return "sdxl"
     if index.get("text_encoder_2", [None])[0]:
@@ -67,11 +76,11 @@ def _family_of_folder(folder: Path) -> str:
 
 def _family_of_file(path: Path) -> str:
     shapes = safetensors_shapes(path)
-    first = shapes.get("model.diffusion_model.input_blocks.0.0.weight")
+    first = shapes.get(_FIRST_WEIGHT)
     if first is None:
         return "other than Stable Diffusion 1.5 and SDXL"
-    if first[1] != 4:
-        return "inpainting"
+    if first[1] not in CHANNELS:
+        return f"of {first[1]} input channels"
     if any(key.startswith("conditioner.embedders.1.") for key in shapes):
         return "sdxl"
     if any(key.startswith("conditioner.embedders.0.model.") for key in shapes):
@@ -130,7 +139,7 @@ def _layout(base: BaseRef, family: str) -> Iterator[Path]:
             f"{base.path.name} holds no vocabulary for its prompts.", "Fetch it: facechain packs fetch clip_vocabulary"
         )
     with tempfile.TemporaryDirectory(prefix="facechain-layout-") as folder:
-        yield write_layout(Path(folder), family, base.vocabulary)
+        yield write_layout(Path(folder), family, base.vocabulary, channels_of(base.path))
 
 
 def _open_vae(base: BaseRef, family: str, dtype: Any) -> Any:

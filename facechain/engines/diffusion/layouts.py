@@ -129,9 +129,10 @@ LAYOUTS: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
-def write_layout(folder: Path, family: str, vocabulary: Path | None) -> Path:
+def write_layout(folder: Path, family: str, vocabulary: Path | None, channels: int = 4) -> Path:
     """A diffusers folder without weights. `vocabulary`: OpenCLIP's list of merges (bpe_simple_vocab_16e6.txt.gz)."""
     for name, values in LAYOUTS[family].items():
+        values = {**values, "in_channels": channels} if name == "unet/config.json" else values
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(json.dumps(values), "utf-8")
     if vocabulary is not None:

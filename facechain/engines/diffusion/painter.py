@@ -15,8 +15,9 @@ from facechain.engines.diffusion.controls import KINDS, Control, arguments, open
 from facechain.engines.diffusion.samplers import scheduler
 from facechain.engines.diffusion.setup import Setup, attention
 from facechain.engines.diffusion.words import Encoder
+from facechain.engines.inpaint.repaint import arrange
 from facechain.errors import EngineError
-from facechain.types import Pixels, Shot
+from facechain.types import Canvas, Pixels, Shot
 
 log = logging.getLogger(__name__)
 
@@ -73,17 +74,23 @@ class Painter:
         self._schedule = self.pipe.scheduler
         self._opened: dict[str, Any] = {}
 
-    def paint(self, shot: Shot, how: Settings) -> Pixels:
-        return self.paint_many([(shot, how)])[0]
+    def paint(self, shot: Shot, how: Settings, onto: Canvas | None = None) -> Pixels:
+        return self.paint_many([(shot, how)], onto=onto)[0]
 
-    def paint_many(self, shots: Sequence[tuple[Shot, Settings]], batch: int | None = None) -> list[Pixels]:
-        """In order, at most `batch` at a time (None: as many as fit); equal settings are painted together."""
+    def paint_many(
+        self, shots: Sequence[tuple[Shot, Settings]], batch: int | None = None, onto: Canvas | None = None
+    ) -> list[Pixels]:
+        """In order, at most `batch` at a time (None: as many as fit); equal settings are painted together.
+
+        Into a prepared canvas (`Repaint`) they are painted one by one.
+        """
+        batch = batch if onto is None else 1
         made: dict[int, Pixels] = {}
         for group in _alike(shots, self._length):
             size = batch or self.batch_that_fits(group[0][1].width_px, group[0][1].height_px)
             for start in range(0, len(group), size):
                 part = group[start : start + size]
-                painted = self._paint([shot for _, shot, _ in part], part[0][2])
+                painted = self._paint([shot for _, shot, _ in part], part[0][2], onto)
                 made.update(zip((index for index, _, _ in part), painted, strict=True))
         return [made[index] for index in range(len(shots))]
 
@@ -100,7 +107,7 @@ class Painter:
     def _length(self, shot: Shot) -> int:
         return self._encoder.encode(shot.prompt, shot.negative).positive.shape[1]
 
-    def _paint(self, shots: Sequence[Shot], how: Settings) -> list[Pixels]:
+    def _paint(self, shots: Sequence[Shot], how: Settings, onto: Canvas | None) -> list[Pixels]:
         import torch
 
         width, height = shots[0].width_px, shots[0].height_px
@@ -110,20 +117,21 @@ class Painter:
         seeds = [torch.Generator("cpu").manual_seed(shot.seed) for shot in shots]
         pipe, controlled = self._pipe_for(how.controls)
         pipe.scheduler = scheduler(how.sampler, self._schedule)
-        shape = (1, pipe.unet.config.in_channels, height // SIZE_STEP, width // SIZE_STEP)
+        shape = (1, pipe.vae.config.latent_channels, height // SIZE_STEP, width // SIZE_STEP)
         noise = torch.cat([torch.randn(shape, generator=seed) for seed in seeds])
         more = arguments(how.controls, width, height, len(shots)) if controlled else {}
+        inputs = {name: torch.cat([one[name] for one in words]) for name in words[0]}
+        inputs |= {"latents": noise.to(pipe._execution_device, pipe.unet.dtype), **more}
+        pipe, inputs, steps = arrange(pipe, onto, inputs, how.steps)
         with torch.inference_mode(), attention(self.setup):
             result = pipe(
-                **{name: torch.cat([one[name] for one in words]) for name in words[0]},
-                latents=noise.to(pipe._execution_device, pipe.unet.dtype),
                 generator=seeds,
-                num_inference_steps=how.steps,
+                num_inference_steps=steps,
                 guidance_scale=how.guidance,
                 width=width,
                 height=height,
                 output_type="np",
-                **more,
+                **inputs,
             )
         if any(getattr(result, "nsfw_content_detected", None) or ()):
             log.warning("The base's safety checker blacked out a picture.")

@@ -13,8 +13,9 @@ from facechain.engines.diffusion.prompts import fill, noun
 from facechain.engines.diffusion.samplers import scheduler
 from facechain.engines.diffusion.words import Encoder
 from facechain.engines.identity.evidence import Evidence
+from facechain.engines.inpaint.repaint import arrange
 from facechain.errors import EngineError
-from facechain.types import Pixels, Shot, Style
+from facechain.types import Canvas, Pixels, Shot, Style
 
 T = TypeVar("T")
 
@@ -40,10 +41,11 @@ def worded(shot: Shot, style: Style, evidence: Evidence, trigger: str = "") -> S
     return dataclasses.replace(shot, prompt=fill(shot.prompt, f"{noun(age)} {trigger}".strip(), age, style.ages))
 
 
-def paint(pipe: Any, shot: Shot, chosen: Any, **inputs: Any) -> Pixels:
+def paint(pipe: Any, shot: Shot, chosen: Any, onto: Canvas | None = None, **inputs: Any) -> Pixels:
     """(height, width, 3). `chosen` has sampler (empty: the base's own), steps and guidance.
 
     `inputs` go to the pipeline; prompts of any length and weight come from the shot unless given as embeddings.
+    `onto` is a prepared canvas (`Repaint`) to paint into.
     """
     import torch
 
@@ -54,6 +56,7 @@ def paint(pipe: Any, shot: Shot, chosen: Any, **inputs: Any) -> Pixels:
         )
     if "prompt_embeds" not in inputs:
         inputs = {**Encoder(pipe).encode(shot.prompt, shot.negative).arguments(), **inputs}
+    pipe, inputs, steps = arrange(pipe, onto, inputs, chosen.steps)
     own = pipe.scheduler
     try:
         if chosen.sampler:
@@ -61,7 +64,7 @@ def paint(pipe: Any, shot: Shot, chosen: Any, **inputs: Any) -> Pixels:
         made = pipe(
             width=shot.width_px,
             height=shot.height_px,
-            num_inference_steps=chosen.steps,
+            num_inference_steps=steps,
             guidance_scale=chosen.guidance,
             generator=torch.Generator("cpu").manual_seed(shot.seed),
             output_type="np",

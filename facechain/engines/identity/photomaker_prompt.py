@@ -60,7 +60,17 @@ class Stacked:
         self.merged, self.merged_pooled = _stack(pipe, before, after, tokens, fusion)
 
     def inputs(self, merge_after: int, guided: bool) -> dict[str, Any]:
-        """Pipeline arguments: words up to and including step `merge_after` (from 0), the merged prompt after it."""
+        """Pipeline arguments: words up to and including step `merge_after` (from 0), the merged prompt after it.
+
+        Below 0 the photos are in from the first step.
+        """
+        if merge_after < 0:
+            return {
+                "prompt_embeds": self.merged,
+                "negative_prompt_embeds": self.negative,
+                "pooled_prompt_embeds": self.merged_pooled,
+                "negative_pooled_prompt_embeds": self.negative_pooled,
+            }
 
         def at_step_end(_: Any, step: int, __: Any, now: dict[str, Any]) -> dict[str, Any]:
             if step == merge_after:

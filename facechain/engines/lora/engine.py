@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from facechain.engines.diffusion.base import BaseRef, assemble, family_of, load
+from facechain.engines.diffusion.base import BaseRef, assemble, channels_of, family_of, load
 from facechain.engines.diffusion.loras import LoraRef, put_in
 from facechain.engines.diffusion.painter import Painter, Settings, settings
 from facechain.engines.diffusion.prompts import fill, noun
@@ -28,6 +28,7 @@ from facechain.protocols import FaceReader, Identity, Paint, Tick, silent
 from facechain.types import Canvas, Crop, Person, Pixels, Shot, Style
 
 TRIGGER = "ohwx"  # means nothing to the base, so that it can come to mean the person
+LATENTS = 4  # channels a UNet of an ordinary base takes
 OWN_OPTIONS = ("identity_scale", "fast")
 RESOLUTION_PX = {"sd15": 512, "sdxl": 1024}
 
@@ -66,6 +67,11 @@ class LoraEngine:
         """Trains, or takes what an equal training left. Raises PersonError for too few photos."""
         if (photos := len(person.crops) + len(person.held_out)) < CARD.min_photos:
             raise PersonError(f"{person.name} has {photos} photos.", f"Add some: {CARD.min_photos} at least.")
+        if channels_of(self.base().path) != LATENTS:
+            raise EngineError(
+                "A person cannot be learned on an inpainting base.",
+                "Learn on the base it was made from, then use both.",
+            )
         crops, aside = set_aside(person.crops)
         age = _age(person.crops)
         subject = f"{TRIGGER} {noun(age)}"
@@ -147,13 +153,12 @@ class _Sitting:
 
     def many(self, shots: Sequence[Shot], onto: Canvas | None = None, batch: int | None = None) -> list[Pixels]:
         """Several shots, batched as memory allows; each as it would be alone."""
-        if onto is not None:
-            raise EngineError(f"{CARD.title} paints whole pictures.", "Leave the template out, or use engine template.")
         made: list[Pixels] = []
         for state, group in _runs(shots, self._wanted):
             painter = self._with(*state)
-            fitting = [(native(self._worded(shot), painter.pipe), self._how(shot)) for shot in group]
-            made += painter.paint_many(fitting, batch)
+            worded = [self._worded(shot) for shot in group]
+            fitting = worded if onto is not None else [native(shot, painter.pipe) for shot in worded]
+            made += painter.paint_many([(shot, self._how(shot)) for shot in fitting], batch, onto)
         return made
 
     def end(self) -> None:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from facechain.engines.template import blend, light, shape, warp
 from facechain.engines.template.choose import Source
-from facechain.types import Mask, Mesh, Part, Parts, Pixels
+from facechain.engines.template.front import in_front
+from facechain.types import Mask, Mesh, Parts, Pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,8 @@ def fuse(
     person = warp.read(source.pixels, from_source, shrink)
     person = np.where(inside[..., None], person, moved)
 
-    bare_here = warp.read(_bare(parts, rows, cols), plain + field)
+    outline = blend.polygon(size, here, shape.OVAL) > 0.5
+    bare_here = warp.read(1 - in_front(_window(parts, rows, cols), outline, face_px), plain + field)
     bare_there = warp.read(source.bare, from_source) * visible[..., 0]
     mask = _mask(size, placed, face_px, np.clip(bare_here, 0, 1), np.clip(bare_there, 0, 1) * inside)
     features = _features(size, placed, face_px)
@@ -102,10 +104,8 @@ def _join(inner: NDArray, outer: NDArray, inside: NDArray, soft_px: float) -> ND
     return outer + (inner - outer) * weight
 
 
-def _bare(parts: Parts, rows: slice, cols: slice) -> Mask:
-    """Where the template's face shows its skin: not behind hair, glasses or hats."""
-    front = parts.masks[Part.HAIR] + parts.masks[Part.OTHER] + parts.masks[Part.CLOTHES]
-    return np.clip(1 - front[rows, cols], 0, 1).astype(np.float32)
+def _window(parts: Parts, rows: slice, cols: slice) -> Parts:
+    return Parts(masks={part: mask[rows, cols] for part, mask in parts.masks.items()})
 
 
 def _mask(size: tuple[int, int], placed: NDArray, face_px: float, here: Mask, there: Mask) -> Mask:
