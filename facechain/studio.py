@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from facechain.config import App
-from facechain.errors import EngineError, PhotoError, TemplateError, UserError
+from facechain.errors import EngineError, Missing, PhotoError, TemplateError, UserError
 from facechain.judge.calibration import Calibration
 from facechain.judge.likeness import Reference, judge, refer
 from facechain.judge.rank import rank
@@ -28,7 +28,7 @@ from facechain.portraits.finish import finish
 from facechain.portraits.prompt import words
 from facechain.portraits.shots import plan, resolve_seed
 from facechain.protocols import Engine, EngineCard, FaceReader, Guard, Identity, Landmarker, Parser, Tick, silent
-from facechain.types import Face, Person, Pixels, Portrait, Rejection, Request, Shot, Style, Tag, Verdict
+from facechain.types import Call, Face, Person, Pixels, Portrait, Rejection, Request, Shot, Style, Tag, Verdict
 
 if TYPE_CHECKING:
     from facechain.packs.fetch import Packs
@@ -175,6 +175,10 @@ class Studio:
         person = enrol(name, checked.crops, agreed, self.app.hold_back)
         self.tools.workspace.save_person(folder, person, photos)
         return Enrolled(person=person, rejections=checked.rejections)
+
+    def check_free(self, name: str) -> None:
+        """Raises PersonExists when there is already somebody of that name."""
+        self.tools.workspace.check_free(slug(name))
 
     def people(self) -> tuple[PersonSummary, ...]:
         return self.tools.workspace.list_people()
@@ -347,8 +351,33 @@ class Studio:
         """Everything made, or what shows one person; newest first."""
         return self.tools.workspace.portraits(slug(name) if name else None)
 
+    def page(
+        self,
+        name: str = "",
+        *,
+        kept: bool | None = None,
+        call: Call | None = None,
+        engine: str = "",
+        style: str = "",
+        run: str = "",
+        limit: int = 50,
+        after: tuple[str, str] | None = None,
+    ) -> tuple[tuple[KeptPortrait, ...], bool]:
+        """Some of what was made, newest first, and whether there is more; `after` is (made, key) of the last seen."""
+        found = self.tools.workspace.page(
+            slug(name) if name else None,
+            kept=kept,
+            call=call,
+            engine=engine,
+            style=style,
+            run=run,
+            limit=limit + 1,
+            after=after,
+        )
+        return found[:limit], len(found) > limit
+
     def portrait(self, key: str) -> KeptPortrait:
-        """One portrait by its key, person/run/id. Raises StoreError when it is not here."""
+        """One portrait by its key, person/run/id. Raises Missing when it is not here."""
         return self.tools.workspace.portrait(*_key(key))
 
     def keep(self, key: str, kept: bool) -> KeptPortrait:
@@ -377,7 +406,7 @@ class Studio:
         if not id:
             return Style(id="", title="no style", licence="")
         if id not in self._styles:
-            raise UserError(f"There is no style {id!r}.", "See `facechain styles`.")
+            raise Missing(f"There is no style {id!r}.", "See `facechain styles`.")
         return self._styles[id]
 
     def engines(self) -> tuple[Offer, ...]:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from store_kit import crop, files, keep, person, portrait, verdict
 
-from facechain.errors import PersonError, StoreError
+from facechain.errors import Missing, PersonError, StoreError
 from facechain.store.workspace import Workspace
-from facechain.types import Tag
+from facechain.types import Call, Tag
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def test_verdicts_are_replaced(workspace: Workspace) -> None:
     dropped = replace(verdict("Ada", kept=False), likeness=float(np.float32(0.1)), copy_score=np.float32(0.5))
     workspace.save_verdicts(run, "7-0000", (dropped,))
     assert workspace.portraits("ada")[0].verdicts == (dropped,)
-    with pytest.raises(StoreError, match="no portrait"):
+    with pytest.raises(Missing, match="no portrait"):
         workspace.save_verdicts(run, "7-0001", (dropped,))
 
 
@@ -238,10 +238,27 @@ def test_one_portrait_is_found_and_deleted_by_its_key(workspace: Workspace) -> N
     assert workspace.portrait(*kept.key.split("/")).path == kept.path
     workspace.delete_portrait(*kept.key.split("/"))
     assert [other.id for other in workspace.portraits()] == ["1-0000"]
-    with pytest.raises(StoreError):
+    with pytest.raises(Missing):
         workspace.portrait(*kept.key.split("/"))
     for key in (("ada", "..", "person"), ("..", "ada", "x"), ("ada", run.name, "../../person")):
         with pytest.raises(StoreError):
             workspace.portrait(*key)
     workspace.delete_portrait("ada", run.name, "1-0000")
     assert not run.exists()
+
+
+def test_pages_follow_one_another_without_gap_or_repeat(workspace: Workspace) -> None:
+    workspace.save_person("ada", person(), [])
+    run = workspace.new_run("ada")
+    for number in range(5):
+        keep(workspace, run, portrait(f"7-{number:04d}"))
+    seen, after = [], None
+    while found := workspace.page("ada", after=after, limit=2):
+        seen += [kept.key for kept in found]
+        after = (found[-1].made.isoformat(timespec="microseconds"), found[-1].key)
+    assert seen == [kept.key for kept in workspace.portraits("ada")]
+    assert len(seen) == 5
+    assert workspace.page(limit=9, kept=False) == ()
+    assert len(workspace.page(limit=9, kept=True, call=Call.SAME, engine="template", run=run.name)) == 5
+    assert workspace.page(limit=9, call=Call.OTHER) == ()
+    assert workspace.page(limit=9, engine="lora") == ()

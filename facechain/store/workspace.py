@@ -19,10 +19,10 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from facechain import disk
-from facechain.errors import PersonError, StoreError
+from facechain.errors import Missing, PersonError, PersonExists, PersonMissing, StoreError
 from facechain.store.people import (
     SHEET,
     KeptPhoto,
@@ -68,7 +68,7 @@ class Workspace:
     def check_free(self, slug: str) -> None:
         """Raises PersonError when this person is already here."""
         if self._home(slug).exists():
-            raise PersonError(
+            raise PersonExists(
                 f"{slug!r} is already in the workspace.",
                 f"Choose another name, or remove them first: facechain people forget {slug}",
             )
@@ -193,7 +193,7 @@ class Workspace:
         sidecar = run / f"{disk.plain(id)}.json"
         with self._building() as staging, self._alone():
             if not sidecar.exists():
-                raise StoreError(f"There is no portrait {id!r} in {run}.", "It may have been forgotten meanwhile.")
+                raise Missing(f"There is no portrait {id!r} in {run}.", "It may have been forgotten meanwhile.")
             disk.write(staging / sidecar.name, with_verdicts(json.loads(sidecar.read_bytes()), verdicts))
             disk.move(staging / sidecar.name, sidecar)
 
@@ -217,6 +217,22 @@ class Workspace:
             if not any(sidecar.parent.iterdir()):
                 sidecar.parent.rmdir()
 
+    def page(
+        self, slug: str | None = None, *, after: tuple[str, str] | None = None, limit: int, **wanted: Any
+    ) -> tuple[KeptPortrait, ...]:
+        """At most `limit` portraits, newest first, after the one of this time (as `made` says it) and key.
+
+        `wanted` may say kept, call, engine, style and run.
+        """
+        if slug is not None:
+            self._known(slug)
+        if not self._people.is_dir():
+            return ()
+        if after is not None:
+            person, run, id = (*after[1].split("/"), "", "")[:3]
+            after = (after[0], f"people/{person}/portraits/{run}/{id}.json")
+        return self._fresh_records().page(slug, after=after, limit=limit, **wanted)
+
     def rebuild(self) -> None:
         """Makes the records database anew from the folders."""
         with self._alone():
@@ -236,7 +252,7 @@ class Workspace:
     def _known(self, slug: str) -> Path:
         home = self._home(slug)
         if not home.is_dir():
-            raise PersonError(f"There is no {slug!r} in the workspace.", "See `facechain people list`, or add them.")
+            raise PersonMissing(f"There is no {slug!r} in the workspace.", "See `facechain people list`, or add them.")
         return home
 
     def _sidecar(self, slug: str, run: str, id: str) -> Path:
@@ -244,7 +260,7 @@ class Workspace:
         # An id may hold dots, so the ending is added, not exchanged.
         sidecar = folder / f"{disk.plain(id)}.json"
         if not sidecar.is_file():
-            raise StoreError(f"There is no portrait {id!r} here.", "It may have been deleted or forgotten meanwhile.")
+            raise Missing(f"There is no portrait {id!r} here.", "It may have been deleted or forgotten meanwhile.")
         return sidecar
 
     def _shown(self, run: Path, portrait: Portrait) -> dict[str, str]:
@@ -257,7 +273,7 @@ class Workspace:
         for person in portrait.people:
             slug = slugs.get(_tidy(person))
             if slug is None:
-                raise PersonError(f"There is no {person!r} in the workspace.", "They may have been forgotten.")
+                raise PersonMissing(f"There is no {person!r} in the workspace.", "They may have been forgotten.")
             shown[slug] = names[slug]
         return shown
 
