@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -108,6 +109,32 @@ def test_gradient_checkpointing_changes_memory_not_numbers(sd15, tmp_path):
     train(plain)
     train(spared)
     assert notes(plain)["losses"] == pytest.approx(notes(spared)["losses"], abs=1e-6)
+
+
+def test_what_came_in_16_bit_stays_so_and_learns_the_same_bits(sd15, tmp_path, monkeypatch):
+    from diffusers import DiffusionPipeline
+
+    from facechain.engines.lora import parked
+
+    DiffusionPipeline.from_pretrained(sd15).to(torch.float16).save_pretrained(tmp_path / "half")
+    shutil.copytree(sd15 / "tokenizer", tmp_path / "half" / "tokenizer", dirs_exist_ok=True)
+    made, narrow = {}, parked.narrow
+    for name in ("short", "wide"):
+        seen = []
+
+        def look(unet, name=name, seen=seen):
+            if name == "short":
+                narrow(unet)
+            seen.append({module.weight.dtype for module in unet.modules() if isinstance(module, torch.nn.Conv2d)})
+
+        monkeypatch.setattr(parked, "narrow", look)
+        made[name] = job(tmp_path / name, tmp_path / "half", steps=2, targets="transformer")
+        train(made[name], brightness)
+        assert (torch.float16 in seen[0]) == (name == "short")
+    assert notes(made["short"])["losses"] == notes(made["wide"])["losses"]
+    assert same(weights(made["short"]), weights(made["wide"]))
+    curves = [(made[name].folder / "curve.json").read_text() for name in made]
+    assert curves[0] == curves[1]
 
 
 @pytest.mark.timeout(900)  # twenty starts; a minute on a quiet machine
@@ -224,7 +251,9 @@ def test_memory_is_planned_and_measured(sd15, tmp_path):
     made = job(tmp_path, sd15, validate_every=0)
     train(made, say=said.append)
     assert any(line.startswith("in all") for line in said)
-    memory = notes(made)["memory"]
+    assert said[-1].startswith("Memory: planned")
+    memory = json.loads((made.folder / "memory.json").read_text())
+    assert {name: memory[name] for name in ("planned_bytes", "peak_bytes")} == notes(made)["memory"]
     assert 0.5 < memory["planned_bytes"] / memory["peak_bytes"] < 2
 
 

@@ -10,6 +10,10 @@ checkpoints.py  whole checkpoints or none, and starting again from one
 likeness.py     which checkpoint is the most like the person
 memory.py       what a training needs, before and after
 export.py       PEFT and kohya files
+parked.py       memory a training can do without
+learner.py      one change of the weights
+validate.py     pictures in between, scored
+finish.py       the best checkpoint becomes the result
 train.py        all of the above, in order
 child.py        the same in a process of its own
 engine.py       behind the engine protocol

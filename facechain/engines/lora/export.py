@@ -30,10 +30,13 @@ def layers_of(adapters: Adapters) -> Layers:
 
 
 def write_peft(adapters: Adapters, path: Path, notes: Mapping[str, Any]) -> None:
-    """diffusers' `load_lora_weights` reads it; alpha and rank stand in the header, text encoders as published."""
+    """diffusers' `load_lora_weights` reads it; alpha and rank stand in the header, text encoders as published.
+
+    Magnitudes end in `.weight`: without it transformers takes a text encoder's for unknown and leaves them out.
+    """
     from safetensors.torch import save
 
-    ending = {role: name for name, role in _ROLES.items()}
+    ending = {role: name for name, role in _ROLES.items()} | {"magnitude": "lora_magnitude_vector.weight"}
     tensors = {
         f"{dotted(part, layer)[0]}.{ending[role]}": value
         for (part, layer), roles in layers_of(adapters).items()
@@ -65,7 +68,9 @@ def write_kohya(pipe: Any, adapters: Adapters, path: Path, notes: Mapping[str, A
         tensors[f"{name}.lora_up.weight"] = roles["up"]
         tensors[f"{name}.alpha"] = torch.tensor(alpha)
         if "magnitude" in roles:
-            tensors[f"{name}.dora_scale"] = roles["magnitude"].reshape(-1, 1)
+            # By output, as LyCORIS and ComfyUI divide it by the norms: one axis for each of the weight's.
+            weight = getattr(pipe, part).get_submodule(layer).weight
+            tensors[f"{name}.dora_scale"] = roles["magnitude"].reshape(-1, *[1] * (weight.dim() - 1))
     xl = hasattr(pipe, "text_encoder_2")
     base = "stable-diffusion-xl-v1-base" if xl else "stable-diffusion-v1"
     metadata = {
