@@ -57,7 +57,8 @@ def remove(
 
     users().remove(slug(name), with_data)
     gone = "and everything of theirs is deleted" if with_data else "their data is kept"
-    typer.echo(show.as_json({"removed": slug(name), "with_data": with_data}) if as_json else f"{name} has no token any more, {gone}.")
+    removed = show.as_json({"removed": slug(name), "with_data": with_data})
+    typer.echo(removed if as_json else f"{name} has no token any more, {gone}.")
 
 
 def _show_token(name: str, token: str, as_json: bool) -> None:

@@ -65,7 +65,7 @@ class Learner:
             return error(answer, asked, batch, self.schedule, self.settings, lambda: self._as_base(asked, words))
 
     def _words(self, batch: Batch) -> dict[str, Any]:
-        found = {"text": batch.text, "pooled": batch.pooled}
+        found: dict[str, Any] = {"text": batch.text, "pooled": batch.pooled}
         if batch.text is None:
             found = {"pooled": None, **text.embeddings(self.pipe, batch.ids, grad=True)}
         words: dict[str, Any] = {"encoder_hidden_states": found["text"].to(self._dtype)}

@@ -32,7 +32,7 @@ def _prodigy(groups: list[dict[str, Any]], settings: TrainSettings) -> Any:
         raise EngineError("Prodigy needs prodigyopt.", "pip install prodigyopt, or use adamw.") from None
     return Prodigy(
         [{**group, "lr": 1.0} for group in groups],
-        weight_decay=settings.weight_decay,
+        weight_decay=settings.weight_decay,  # type: ignore[arg-type]  # annotated int there, used as float
         decouple=True,
         safeguard_warmup=True,
     )

@@ -27,7 +27,8 @@ def narrow(unet: Any) -> None:
             continue
         if (short := _short(module.weight.data)) is not None:
             module.weight.data = short
-            module.forward = functools.partial(_linear if type(module) is nn.Linear else _convolution, module)
+            widened = functools.partial(_linear if type(module) is nn.Linear else _convolution, module)
+            module.forward = widened  # type: ignore[method-assign, assignment]
 
 
 def park(pipe: Any, settings: TrainSettings) -> None:
