@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facechain.config import App, read_app, read_styles
-from facechain.errors import ConfigError, FaceChainError, PackError, PersonError
+from facechain.errors import ConfigError, FaceChainError, PackError, PackMissing, PersonError, PhotoError
 from facechain.packs.fetch import Packs, Status
 from facechain.people.names import slug
 from facechain.protocols import Engine, Tick, silent
@@ -24,6 +24,7 @@ from facechain.studio import Studio, Tools
 if TYPE_CHECKING:
     from facechain.jobs.queue import Jobs
     from facechain.store.users import Users
+    from facechain.types import Pixels
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
@@ -84,6 +85,7 @@ def studio(owner: str = "") -> Studio:
         calibration=lambda recogniser: read_calibration(CONFIGS / "calibration", recogniser),
         packs=models.packs,
         workspace=workspace,
+        draw=models.draw,
     )
     return Studio(app=app, styles=read_styles(CONFIGS), tools=tools)
 
@@ -207,7 +209,24 @@ class _Models:
         self.parser = functools.cache(lambda: readers.PARSERS["selfie_multiclass"](packs.path))
         self.ages = functools.cache(lambda: readers.AGES["dlib_age"](packs.path))
         self.guard = functools.cache(lambda: readers.GUARDS["open_nsfw"](packs.path))
+        self._body = functools.cache(lambda: readers.BODIES["blazepose"](packs.path))
+        self._depth = functools.cache(lambda: readers.DEPTHS["depth_anything"](packs.path))
         self.engine = functools.cache(self._engine)
+
+    def draw(self, kind: str, pixels: Pixels) -> Pixels:
+        """What a portrait can follow of a picture; see `facechain.portraits.guide`."""
+        from facechain.engines.diffusion import guides
+
+        if kind == "canny":
+            return guides.canny(pixels)
+        if kind == "openpose":
+            if not (people := self._body().joints(pixels)):
+                raise PhotoError("Nobody's pose can be seen in the picture to follow.", "Take one with a clear body.")
+            return guides.skeleton(people, *pixels.shape[:2])
+        try:
+            return guides.depth(self._depth().nearness(pixels))
+        except PackError as error:
+            raise PackMissing(error.what, f"{error.next_step} Or give a depth picture: --pose depth=FILE.") from None
 
     def _engine(self, name: str, base: str, train: tuple[tuple[str, object], ...], folder: Path) -> Engine:
         from facechain.engines.table import ENGINES, Workshop

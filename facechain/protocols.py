@@ -65,6 +65,18 @@ class Matter(Protocol):
         ...
 
 
+class BodyReader(Protocol):
+    def joints(self, pixels: Pixels) -> tuple[NDArray[np.float32], ...]:
+        """Of everybody, surest first: (18, 3) in OpenPose's order, x, y in pixels and 0…1 how surely it is seen."""
+        ...
+
+
+class DepthReader(Protocol):
+    def nearness(self, pixels: Pixels) -> Mask:
+        """0 farthest … 1 nearest in this picture."""
+        ...
+
+
 class Guard(Protocol):
     def unsafe(self, pixels: Pixels) -> float:
         """Probability, 0…1, that the picture is not safe to show."""

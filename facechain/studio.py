@@ -22,7 +22,7 @@ from facechain.photos.crop import Framing
 from facechain.photos.intake import Intake, intake
 from facechain.photos.intake import Tools as IntakeTools
 from facechain.photos.read import find, read
-from facechain.portraits import pool, provenance, scene
+from facechain.portraits import guide, pool, provenance, scene
 from facechain.portraits.export import copy_all, zip_all
 from facechain.portraits.finish import finish
 from facechain.portraits.prompt import words
@@ -56,6 +56,7 @@ class Tools:
     calibration: Callable[[str], Calibration]
     packs: Packs
     workspace: Workspace
+    draw: Callable[[str, Pixels], Pixels]  # a picture's edges, skeleton or depth, by kind; see `portraits.guide`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,6 +219,7 @@ class Studio:
         request: Request,
         *,
         template: Path | None = None,
+        pose: Mapping[str, Path] | None = None,
         out: Path | None = None,
         format: str = "png",
         run: str = "",
@@ -227,9 +229,10 @@ class Studio:
         """enrolled people → learn → shoot → judge → keep.
 
         `run` names the folder of the portraits: the same request under the same name goes on where it was stopped.
-        `show` hears of every portrait as soon as it is stored.
+        `show` hears of every portrait as soon as it is stored. `pose` names pictures to follow: "" → one to draw
+        from, or openpose, depth or canny → one drawn already; the option "control" says what is followed.
         """
-        sitting = self.prepare(request, template, format, tick)
+        sitting = self.prepare(request, template, format, tick, pose)
         folder = self.tools.workspace.new_run(slug(request.people[0]), run)
         before = self.stored(folder)
         goal, stopped = self._goal(sitting), ""
@@ -244,7 +247,12 @@ class Studio:
         return self.choose(sitting, folder, out, stopped)
 
     def prepare(
-        self, request: Request, template: Path | None = None, format: str = "png", tick: Tick = silent
+        self,
+        request: Request,
+        template: Path | None = None,
+        format: str = "png",
+        tick: Tick = silent,
+        pose: Mapping[str, Path] | None = None,
     ) -> Sitting:
         """All that is settled before the first shot; what cannot work is refused here. Learns the people."""
         self.tools.workspace.check_format(format)
@@ -252,6 +260,7 @@ class Studio:
         people = [self.person(name) for name in request.people]
         engine, style = self._engine(request.engine, request.base, people), self.style(request.style)
         canvas, faces, slots = self._canvas(engine.card, request, style, template)
+        request = self._guided(request, pose or {})
         return Sitting(
             request=request,
             engine=engine,
@@ -433,6 +442,13 @@ class Studio:
                 )
         return engine
 
+    def _guided(self, request: Request, pose: Mapping[str, Path]) -> Request:
+        """With what to follow drawn, as options the engines read."""
+        options = dict(request.options)
+        pictures = {kind: read(path).pixels for kind, path in pose.items()}
+        options |= guide.guides(options.pop(guide.OPTION, ""), pictures, self.tools.draw)
+        return replace(request, options=options)
+
     def _canvas(
         self, card: EngineCard, request: Request, style: Style, template: Path | None
     ) -> tuple[Pixels | None, tuple[Face, ...], tuple[int, ...]]:
@@ -472,7 +488,7 @@ class Studio:
                 "packs": packs,
                 "style": sitting.style.id,
                 "seed": request.seed,
-                "shot": asdict(shot),
+                "shot": provenance.told(asdict(shot)),
                 "faces": list(sitting.slots),
                 "seconds": round(time.perf_counter() - started, 3),
             }

@@ -15,7 +15,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 # For machines without a GPU: every width of SD 1.5 halved, so that its parts keep their proportions; depth is the same.
 HALF = {
-    "unet": {"block_out_channels": [160, 320, 640, 640], "cross_attention_dim": 384},
+    "unet": {"block_out_channels": [160, 320, 640, 640], "cross_attention_dim": 384, "attention_head_dim": 4},
     "text": {"hidden_size": 384, "projection_dim": 384, "intermediate_size": 1536, "num_attention_heads": 6},
     "vae": {"block_out_channels": [64, 128, 256, 256]},
 }

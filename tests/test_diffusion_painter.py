@@ -7,7 +7,8 @@ import pytest
 import tiny
 
 from facechain.engines.diffusion.base import BaseRef, load
-from facechain.engines.diffusion.controls import Control, canny
+from facechain.engines.diffusion.controls import Control
+from facechain.engines.diffusion.guides import canny
 from facechain.engines.diffusion.painter import Painter, Settings, settings
 from facechain.engines.diffusion.samplers import SAMPLERS
 from facechain.errors import EngineError

@@ -345,7 +345,7 @@ def test_pulid_encoders(tmp_path):
     from facechain.engines.identity.pulid_net import IdFormer, MlpEncoder
 
     base = tiny.sdxl(tmp_path)
-    vectors, levels = torch.randn(1, 2, 528), [torch.randn(1, 2, 6, 24) for _ in range(5)]
+    vectors, levels = torch.randn(1, 2, 528), [torch.randn(1, 2, 6, 64) for _ in range(5)]
     w = part(tiny.weights("pulid_v1", tiny.layout(base)), "id_adapter.")
     one = []
     for p in range(2):
@@ -362,7 +362,7 @@ def test_pulid_encoders(tmp_path):
     faces = mapping(w, "id_embedding_mapping", vectors).reshape(1, 10, 64)
     latents = torch.cat([w["latents"], faces], 1)
     for n, level in enumerate(levels):
-        x = torch.cat([faces, mapping(w, f"mapping_{n}", level.reshape(1, 12, 24))], 1)
+        x = torch.cat([faces, mapping(w, f"mapping_{n}", level.reshape(1, 12, 64))], 1)
         latents = perceiver_layers(w, x, latents, [n], 1)
     assert (IdFormer.of(w)(vectors, levels) - latents[:, :4] @ w["proj_out"]).abs().max() < CLOSE
 

@@ -128,7 +128,8 @@ def test_what_came_in_16_bit_stays_so_and_learns_the_same_bits(sd15, tmp_path, m
             seen.append({module.weight.dtype for module in unet.modules() if isinstance(module, torch.nn.Conv2d)})
 
         monkeypatch.setattr(parked, "narrow", look)
-        made[name] = job(tmp_path / name, tmp_path / "half", steps=2, targets="transformer")
+        more = {"targets": "transformer", "gradient_checkpointing": True}
+        made[name] = job(tmp_path / name, tmp_path / "half", steps=2, **more)
         train(made[name], brightness)
         assert (torch.float16 in seen[0]) == (name == "short")
     assert notes(made["short"])["losses"] == notes(made["wide"])["losses"]

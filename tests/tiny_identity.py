@@ -173,8 +173,8 @@ SMALL = {
     "photomaker_v2": {
         "rank": 4, "vision": 64, "layers": 2, "mlp": 64, "patch": 14, "positions": 5, "first": 32, "inner": 128,
     },
-    "pulid_v1": {"width": 32, "emb": 528, "vit": 24},
-    "pulid_v11": {"dim": 64, "inner": 64, "queries": 4, "width": 32, "emb": 528, "vit": 24, "depth": 5},
+    "pulid_v1": {"width": 32, "emb": 528, "vit": 64},
+    "pulid_v11": {"dim": 64, "inner": 64, "queries": 4, "width": 32, "emb": 528, "vit": 64, "depth": 5},
     "fact": {"dim": 64, "inner": 64, "queries": 4, "emb": 64},
 }  # fmt: skip
 

@@ -21,6 +21,10 @@ def make(
     negative: Annotated[str, typer.Option(help="What should not be in the picture.")] = "",
     count: Annotated[int | None, typer.Option(min=1, max=10_000, help="How many to make.")] = None,
     keep: Annotated[int | None, typer.Option(min=1, help="How many of them to keep at most.")] = None,
+    pose: Annotated[
+        list[str] | None,
+        typer.Option(help="A picture to follow as --set control=openpose,canny:0.7 says; depth=FILE if drawn already."),
+    ] = None,
     budget: Annotated[
         int | None, typer.Option(min=1, help="Go on until --keep are the same person, at most this many.")
     ] = None,
@@ -50,7 +54,9 @@ def make(
         options=show.settings(option or ()),
     )
     with show.progress(as_json) as tick:
-        made = studio().make(request, template=template, out=out, format=format, tick=tick)
+        made = studio().make(
+            request, template=template, pose=show.named_files(pose or ()), out=out, format=format, tick=tick
+        )
     if as_json:
         typer.echo(show.as_json(made))
         return
@@ -62,18 +68,22 @@ def train(
     person: Annotated[str, typer.Argument(help="Who.")],
     base: Annotated[str, typer.Option(help="Stable Diffusion folder or .safetensors file to learn on.")] = "",
     option: Annotated[list[str] | None, typer.Option("--set", help="A training setting, e.g. steps=400.")] = None,
+    prepare: Annotated[bool, typer.Option("--prepare", help="Only write the captions, for you to edit.")] = False,
     as_json: Json = False,
 ) -> None:
     """Learn a person into weights of their own (LoRA); stopped, the same command goes on."""
     from facechain.bootstrap import studio
     from facechain.cli import show
 
-    with show.progress(as_json) as tick:
-        learned = studio().train(person, base, show.settings(option or ()), tick)
+    settings = show.settings(option or ())
+    with show.progress(as_json) as tick, show.remarks("facechain.engines.lora"):
+        learned = studio().train(person, base, {**settings, "prepare": True} if prepare else settings, tick)
     if as_json:
         typer.echo(show.as_json({"person": person, "engine": learned.engine, "folder": learned.folder}))
+    elif prepare:
+        typer.echo(f"Edit what the photos show in {learned.folder}/examples/*.txt, then train without --prepare.")
     else:
-        typer.echo(f"{person} is learned: {learned.folder}")
+        typer.echo(f"{person} is learned: {learned.folder}\nHow alike, step by step: {learned.folder}/curve.png")
 
 
 def judge(

@@ -86,6 +86,33 @@ def settings(pairs: Sequence[str]) -> dict[str, Any]:
     return made
 
 
+def named_files(given: Sequence[str]) -> dict[str, Path]:
+    """ "me.jpg" to {"": me.jpg}, "depth=map.png" to {"depth": map.png}."""
+    made = {}
+    for text in given:
+        name, equals, file = text.partition("=")
+        if not equals or Path(text).exists():
+            name, file = "", text
+        made[name] = Path(file)
+    return made
+
+
+@contextmanager
+def remarks(logger: str) -> Iterator[None]:
+    """What is told on the way, on stderr."""
+    import logging
+
+    told, handler = logging.getLogger(logger), logging.StreamHandler(sys.stderr)
+    before = told.level
+    told.addHandler(handler)
+    told.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        told.removeHandler(handler)
+        told.setLevel(before)
+
+
 def crops(accepted: Sequence[Crop], held_out: Sequence[Crop], rejections: Sequence[Rejection]) -> None:
     """One line a photo: what became of it."""
     rows = [(c.photo_name, "accepted", f"{c.quality:.2f}", c.caption) for c in accepted]

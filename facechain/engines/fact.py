@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from facechain.engines.identity.checkpoint import open_checkpoint
-from facechain.engines.identity.evidence import learn_faces
-from facechain.engines.identity.paint import paint, settings, worded
-from facechain.protocols import EngineCard, Identity, Paint, Tick, silent
-from facechain.types import Canvas, Person, Pixels, Shot, Style
+from facechain.engines.identity.checkpoint import Checkpoint, open_checkpoint
+from facechain.engines.identity.engine import OnePhotoEngine
+from facechain.engines.identity.paint import Brush, paint, settings, worded
+from facechain.protocols import EngineCard, Identity, Paint
+from facechain.types import Canvas, Pixels, Shot, Style
 
 CARD = EngineCard(
     name="fact",
@@ -29,39 +30,40 @@ CARD = EngineCard(
 
 
 @dataclass(frozen=True, kw_only=True)
-class FactSettings:
+class FactSettings(Brush):
     scale: float = 0.5
+    until: float = 1.0  # share of the steps the face takes part in; early ones decide most, and each costs 2/5 more
     most_photos: int = 1  # every photo adds 16 tokens
+    fuse: bool = False  # average the tokens of all photos instead
     sampler: str = ""  # empty: the base's own
     steps: int = 50
     guidance: float = 5.0
 
 
-class FactEngine:
-    card = CARD
+class FactEngine(OnePhotoEngine):
+    kinds = ("fact",)
 
-    def __init__(self, *, base: Callable[[], Any], checkpoint: Path, transface: Path) -> None:
-        """`base` gives the diffusers SD 1.5 pipeline the adapter was trained with; `transface` is its face encoder."""
-        self._base, self._path, self._transface = base, checkpoint, transface
-
-    def learn(self, person: Person, tick: Tick = silent) -> Identity:
-        return learn_faces(person, "fact", "fact", None, tick, file=self._path.name)
+    def __init__(
+        self, *, base: Callable[[], Any], checkpoint: Path, transface: Path, card: EngineCard = CARD, **more: Any
+    ) -> None:
+        """`base` gives the SD 1.5 pipeline the adapter was trained with; `transface` is its face encoder's file."""
+        super().__init__(base=base, checkpoint=checkpoint, card=card, **more)
+        self._transface = transface
 
     @contextmanager
-    def sitting(self, identity: Identity, style: Style) -> Iterator[Paint]:
-        from facechain.engines.identity.attention import layout_of
+    def _paints(self, pipe: Any, file: Checkpoint, identity: Identity, style: Style) -> Iterator[Paint]:
         from facechain.engines.identity.fact_net import gates_in
         from facechain.engines.identity.fact_tokens import FactTokens
 
-        pipe = self._base()
-        file = open_checkpoint(self._path, kinds=("fact",), layout=layout_of(pipe.unet))
-        encoder = FactTokens(file, open_checkpoint(self._transface, kinds=("transface",), layout=None), identity.data)
+        seen = open_checkpoint(self._transface, kinds=("transface",), layout=None)
+        tokens = functools.cache(FactTokens(file, seen, identity.data).tokens)
         with gates_in(pipe.unet, file.tensors) as gates:
 
             def one(shot: Shot, onto: Canvas | None = None) -> Pixels:
                 chosen = settings(FactSettings, style, shot)
-                gates.give(encoder.tokens(chosen.most_photos))
+                gates.give(tokens(chosen.most_photos, chosen.fuse))
                 gates.dial.scale = chosen.scale
-                return paint(pipe, worded(shot, style, identity.data), chosen, onto)
+                more = {} if chosen.until >= 1 else {"callback_on_step_end": gates.off_after(chosen.until)}
+                return paint(pipe, worded(shot, style, identity.data), chosen, onto, self._controlnets, **more)
 
             yield one

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from facechain.engines.identity.checkpoint import open_checkpoint
-from facechain.engines.identity.evidence import learn_faces
-from facechain.engines.identity.paint import paint, settings, worded
+from facechain.engines.identity.begin import begin
+from facechain.engines.identity.checkpoint import Checkpoint
+from facechain.engines.identity.engine import OnePhotoEngine
+from facechain.engines.identity.paint import Brush, paint, settings, worded
 from facechain.engines.inpaint.repaint import skipped
-from facechain.protocols import EngineCard, FaceReader, Identity, Paint, Tick, silent
-from facechain.types import Canvas, Person, Pixels, Shot, Style
-
-KINDS = ("photomaker-v1", "photomaker-v2")
+from facechain.protocols import EngineCard, FaceReader, Identity, Paint
+from facechain.types import Canvas, Pixels, Shot, Style
 
 CARD = EngineCard(
     name="photomaker",
@@ -35,49 +35,45 @@ CARD_V2 = dataclasses.replace(
     title="PhotoMaker v2",
     packs=("photomaker-v2", "buffalo_l"),
     recogniser="w600k_r50",
-    summary="As PhotoMaker, with more likeness. Non-commercial, as its face recogniser is.",
+    summary="As PhotoMaker, with more likeness.",
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class PhotoMakerSettings:
+class PhotoMakerSettings(Brush):
     scale: float = 1.0  # of the low-rank weights; at 0 the photos are left out too
     trigger: str = "img"  # follows the class word, as in "a man img in the rain"
     merge_after: int = 10  # steps painted from the words alone; fewer: more likeness, less style
     most_photos: int = 4
+    fuse: bool = False  # the mean of all photos' tokens instead of one beside the other
     sampler: str = "euler"
     steps: int = 50
     guidance: float = 5.0
 
 
-class PhotoMakerEngine:
+class PhotoMakerEngine(OnePhotoEngine):
+    kinds = ("photomaker-v1", "photomaker-v2")
+
     def __init__(
         self,
         *,
         base: Callable[[], Any],
         checkpoint: Path,
         reader: FaceReader | None = None,
-        recogniser: str = "",
         card: EngineCard = CARD,
+        **more: Any,
     ) -> None:
         """`base` gives a diffusers SDXL pipeline; `reader` is needed for v2."""
-        self._base, self._path, self._reader, self._recogniser = base, checkpoint, reader, recogniser
-        self.card = card
-
-    def learn(self, person: Person, tick: Tick = silent) -> Identity:
-        kind = open_checkpoint(self._path, kinds=KINDS, layout=None).kind
-        return learn_faces(person, self.card.name, kind, self._reader, tick, self._recogniser, file=self._path.name)
+        super().__init__(base=base, checkpoint=checkpoint, reader=reader, card=card, **more)
 
     @contextmanager
-    def sitting(self, identity: Identity, style: Style) -> Iterator[Paint]:
-        from facechain.engines.identity.attention import layout_of
+    def _paints(self, pipe: Any, file: Checkpoint, identity: Identity, style: Style) -> Iterator[Paint]:
         from facechain.engines.identity.lora import merged, named_pairs
         from facechain.engines.identity.photomaker_net import PhotoEncoder
         from facechain.engines.identity.photomaker_prompt import Stacked, photo_tokens, without_trigger
 
-        pipe = self._base()
-        file = open_checkpoint(self._path, kinds=KINDS, layout=layout_of(pipe.unet))
         encoder = PhotoEncoder(file.under("id_encoder."))
+        tokens = functools.cache(functools.partial(photo_tokens, encoder, identity.data))
         with merged(pipe.unet, named_pairs(file.under("lora_weights."))) as lora:
 
             def one(shot: Shot, onto: Canvas | None = None) -> Pixels:
@@ -86,11 +82,11 @@ class PhotoMakerEngine:
                 lora.set(chosen.scale)
                 if not chosen.scale:
                     words = dataclasses.replace(shot, prompt=without_trigger(shot.prompt, chosen.trigger))
-                    return paint(pipe, words, chosen, onto)
-                tokens = photo_tokens(encoder, identity.data, chosen.most_photos)
-                prompt = Stacked(pipe, shot, chosen.trigger, tokens, encoder.fusion)
-                merge_after = chosen.merge_after - skipped(onto, chosen.steps)
-                inputs = prompt.inputs(merge_after, chosen.guidance > 1)
-                return paint(pipe, shot, chosen, onto, **inputs)
+                    return paint(pipe, words, chosen, onto, self._controlnets)
+                photos = tokens(chosen.most_photos, chosen.fuse)
+                prompt = Stacked(pipe, shot, chosen.trigger, photos, encoder.fusion)
+                below = begin(chosen, shot, onto, self._controlnets)
+                inputs = prompt.inputs(chosen.merge_after - skipped(below, chosen.steps), chosen.guidance > 1)
+                return paint(pipe, shot, chosen, onto, self._controlnets, **inputs)
 
             yield one

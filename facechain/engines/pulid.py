@@ -2,50 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from facechain.engines.identity.checkpoint import open_checkpoint
-from facechain.engines.identity.evidence import learn_faces
-from facechain.engines.identity.paint import paint, settings, worded
+from facechain.engines.identity.checkpoint import Checkpoint
+from facechain.engines.identity.engine import OnePhotoEngine
+from facechain.engines.identity.paint import Brush, paint, settings, worded
 from facechain.errors import EngineError
-from facechain.protocols import EngineCard, FaceReader, Identity, Paint, Tick, silent
-from facechain.types import Canvas, Crop, Person, Pixels, Shot, Style
-
-KINDS = ("pulid-v1", "pulid-v1.1")
+from facechain.protocols import EngineCard, FaceReader, Identity, Paint
+from facechain.types import Canvas, Pixels, Shot, Style
 
 CARD = EngineCard(
     name="pulid",
-    title="PuLID",
+    title="PuLID v1.1",
     learns="instantly",
     bases=("sdxl",),
     min_photos=1,
-    packs=("pulid", "antelopev2"),
+    packs=("pulid", "eva02-clip", "antelopev2"),
     needs_canvas=False,
     paints_canvas=False,
     recogniser="glintr100",
-    summary="Keeps style and background; made for fast bases. Also needs the EVA02-CLIP-L image tower. "
-    "Non-commercial, as its face recogniser is.",
+    summary="Keeps style and background; made for fast bases such as SDXL-Lightning.",
 )
 
 
-class FaceTower(Protocol):
-    """EVA02-CLIP-L-14-336's image side, over prepared faces; not part of PuLID's files."""
-
-    def __call__(self, crops: Sequence[Crop]) -> tuple[Any, Any]:
-        """(photos, 768) class features and (5, photos, 577, 1024) hidden levels, as float32 arrays or tensors."""
-        ...
-
-
 @dataclass(frozen=True, kw_only=True)
-class PulidSettings:
+class PulidSettings(Brush):
     scale: float = 0.8
     preset: str = "fidelity"  # or "style", "plain"; see PRESETS
     mix: bool = False  # v1: take every token of the further photos, not only their face-vector tokens
     most_photos: int = 4
+    fuse: bool = False  # one averaged face instead of one beside the other
     sampler: str = "dpmpp_2m"
     steps: int = 4
     guidance: float = 1.2
@@ -55,8 +46,8 @@ class PulidSettings:
 PRESETS = {"fidelity": ("orthogonal_v2", 8), "style": ("orthogonal", 16), "plain": ("add", 0)}
 
 
-class PulidEngine:
-    card = CARD
+class PulidEngine(OnePhotoEngine):
+    kinds = ("pulid-v1", "pulid-v1.1")
 
     def __init__(
         self,
@@ -64,30 +55,21 @@ class PulidEngine:
         base: Callable[[], Any],
         checkpoint: Path,
         reader: FaceReader,
-        tower: FaceTower | None = None,
-        recogniser: str = "",
+        tower: Path,
+        card: EngineCard = CARD,
+        **more: Any,
     ) -> None:
-        """`base` gives a diffusers SDXL pipeline; `tower` looks at the photos through EVA02-CLIP."""
-        self._base, self._path, self._reader = base, checkpoint, reader
-        self._tower, self._recogniser = tower, recogniser
-
-    def learn(self, person: Person, tick: Tick = silent) -> Identity:
-        kind = open_checkpoint(self._path, kinds=KINDS, layout=None).kind
-        return learn_faces(person, "pulid", kind, self._reader, tick, self._recogniser, file=self._path.name)
+        """`tower` is the published file of EVA02-CLIP-L-14-336, through which PuLID looks at the photos."""
+        super().__init__(base=base, checkpoint=checkpoint, reader=reader, card=card, **more)
+        self._tower = tower
 
     @contextmanager
-    def sitting(self, identity: Identity, style: Style) -> Iterator[Paint]:
-        from facechain.engines.identity.attention import face_in, layout_of
+    def _paints(self, pipe: Any, file: Checkpoint, identity: Identity, style: Style) -> Iterator[Paint]:
+        from facechain.engines.identity.attention import face_in
         from facechain.engines.identity.pulid_tokens import PulidTokens
+        from facechain.engines.identity.pulid_tower import FaceTower
 
-        if self._tower is None:
-            raise EngineError(
-                "PuLID also looks at the face through EVA02-CLIP-L-14-336, which its own files do not hold.",
-                "Give a face tower, or use the instantid engine.",
-            )
-        pipe = self._base()
-        file = open_checkpoint(self._path, kinds=KINDS, layout=layout_of(pipe.unet))
-        encoder = PulidTokens(file, identity.data, self._tower)
+        tokens = functools.cache(PulidTokens(file, identity.data, FaceTower(self._tower)).tokens)
         with face_in(pipe.unet, file.under("id_adapter_attn_layers."), ("id_to_k", "id_to_v")) as face:
 
             def one(shot: Shot, onto: Canvas | None = None) -> Pixels:
@@ -95,8 +77,8 @@ class PulidEngine:
                 if chosen.preset not in PRESETS:
                     raise EngineError(f"There is no preset {chosen.preset!r}.", f"Known: {', '.join(PRESETS)}.")
                 mode, empty = PRESETS[chosen.preset]
-                face.give(encoder.tokens(chosen.most_photos, chosen.mix, empty))
+                face.give(tokens(chosen.most_photos, chosen.mix, empty, chosen.fuse))
                 face.dial.scale, face.dial.mode = chosen.scale, mode
-                return paint(pipe, worded(shot, style, identity.data), chosen, onto)
+                return paint(pipe, worded(shot, style, identity.data), chosen, onto, self._controlnets)
 
             yield one

@@ -12,7 +12,7 @@ from facechain.engines.identity.open import IDENTITY, Shelf
 from facechain.engines.inpaint.engine import InpaintEngine, into_pictures, native_side
 from facechain.engines.lora.card import CARD as LORA
 from facechain.engines.template.card import CARD as TEMPLATE
-from facechain.errors import EngineError
+from facechain.errors import EngineError, PackError, PackMissing
 from facechain.protocols import Engine, EngineCard, FaceReader, Landmarker, Parser
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Entry:
     open: Callable[[Workshop], Engine]
 
 
-def _base(workshop: Workshop) -> BaseRef:
+def _base(workshop: Workshop, vae: Path | None = None) -> BaseRef:
     from facechain.engines.diffusion.base import BaseRef
 
     if workshop.base is None:
@@ -49,7 +49,7 @@ def _base(workshop: Workshop) -> BaseRef:
             "Give --base FOLDER (diffusers) or --base FILE.safetensors, or set base in configs/app.toml.",
         )
     vocabulary = None if workshop.base.is_dir() else workshop.path("clip_vocabulary", "bpe_simple_vocab_16e6.txt.gz")
-    return BaseRef(path=workshop.base, vocabulary=vocabulary)
+    return BaseRef(path=workshop.base, vae=vae, vocabulary=vocabulary)
 
 
 def _template(workshop: Workshop) -> Engine:
@@ -64,15 +64,36 @@ def _lora(workshop: Workshop) -> Engine:
     from facechain.engines.lora.engine import LoraEngine
     from facechain.engines.lora.settings import TrainSettings
 
+    train = dict(workshop.train)
+    vae, processes, prepare = (train.pop(name, None) for name in ("vae", "processes", "prepare"))
     engine = LoraEngine(
-        base=lambda: _base(workshop),
+        base=lambda: _base(workshop, Path(vae) if vae else None),
         folder=workshop.folder,
         coach=workshop.coach,
-        settings=build(TrainSettings, workshop.train, "the training") if workshop.train else None,
+        settings=build(TrainSettings, train, "the training") if train else None,
         pack=workshop.path,
+        nets=functools.partial(_controlnet, workshop),
         fast=read_fast(workshop.configs / "fast"),
+        processes=int(processes or 1),
+        prepare_only=bool(prepare),
     )
     return _into_pictures(engine, workshop)
+
+
+def _controlnet(workshop: Workshop, kind: str, family: str, named: str = "") -> Path:
+    """A ControlNet's folder or file: the person's own, or that of a pack, by default the one for kind and family."""
+    if named and Path(named).exists():
+        return Path(named)
+    pack = named or f"control_{kind}_{family}"
+    try:
+        return workshop.path(pack, "config.json").parent
+    except PackMissing as error:
+        raise PackMissing(error.what, f"{error.next_step} {_OWN_NET.format(kind=kind)}") from None
+    except PackError:
+        raise EngineError(f"There is no ControlNet {pack!r}.", _OWN_NET.format(kind=kind)) from None
+
+
+_OWN_NET = "Or give one of your own: --set controlnet_{kind}=FOLDER or FILE."
 
 
 def _identity(open_one: Callable[[Shelf], Engine]) -> Callable[[Workshop], Engine]:

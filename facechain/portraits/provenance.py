@@ -13,6 +13,7 @@ and JSON. The mark is IPTC's Digital Source Type, in XMP, which photo services l
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -111,6 +112,17 @@ def infotext(recipe: Mapping[str, Any]) -> str:
     negative = known.get("negative")
     lines = [str(known.get("prompt") or ""), f"Negative prompt: {negative}" if negative else "", line]
     return _printable("\n".join(filter(None, lines)))
+
+
+def told(value: Any) -> Any:
+    """A setting as a recipe holds it: pictures by their digest, files by their name and not by where they lie."""
+    if isinstance(value, Mapping):
+        return {"sha256": value["id"]} if "pixels" in value else {name: told(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [told(item) for item in value]
+    if isinstance(value, str) and os.sep in value and Path(value).exists():
+        return Path(value).name
+    return value
 
 
 def _quoted(value: object) -> str:

@@ -50,7 +50,15 @@ def paint(
     faces: tuple[Face, ...],
     slots: Sequence[int],
 ) -> Iterator[tuple[Shot, Pixels]]:
-    """Pictures in the order of `shots`. One identity is loaded at a time, so no face can leak into another."""
+    """Pictures in the order of `shots`. One identity is loaded at a time, so no face can leak into another.
+
+    An engine whose brush has `many` is given the shots of one identity together, to batch them as memory allows.
+    """
+    if len(identities) == 1 and template is None:
+        with engine.sitting(identities[0], style) as brush:
+            many = getattr(brush, "many", None)
+            yield from zip(shots, many(shots) if many else map(brush, shots), strict=True)
+        return
     for start in range(0, len(shots), CHUNK):
         chunk = shots[start : start + CHUNK]
         pictures: list[Pixels | None] = [template] * len(chunk)

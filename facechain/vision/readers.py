@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from facechain.protocols import FaceReader, Guard, Landmarker, Matter, Parser
+from facechain.protocols import BodyReader, DepthReader, FaceReader, Guard, Landmarker, Matter, Parser
 
 if TYPE_CHECKING:
     from facechain.vision.age import AgeNet
@@ -80,6 +80,18 @@ def _age(path: Where) -> AgeNet:
     return AgeNet(path("age", "age-v1.onnx"))
 
 
+def _blazepose(path: Where) -> BodyReader:
+    from facechain.vision.body import BodyPose
+
+    return BodyPose(path("body", "pose_detection.tflite"), path("body", "pose_landmark_full.tflite"))
+
+
+def _depth_anything(path: Where) -> DepthReader:
+    from facechain.vision.depth import DepthAnything
+
+    return DepthAnything(path("depth", "model.onnx"))
+
+
 READERS: dict[str, Callable[[Where], FaceReader]] = {
     "yunet_sface": _yunet_sface,  # the default
     "dlib": _dlib,  # the judge
@@ -96,4 +108,6 @@ LANDMARKERS: dict[str, Callable[[Where], Landmarker]] = {"face_landmarker": _fac
 PARSERS: dict[str, Callable[[Where], Parser]] = {"selfie_multiclass": _selfie}
 MATTERS: dict[str, Callable[[Where], Matter]] = {"modnet": _modnet}
 GUARDS: dict[str, Callable[[Where], Guard]] = {"open_nsfw": _open_nsfw}
+BODIES: dict[str, Callable[[Where], BodyReader]] = {"blazepose": _blazepose}
+DEPTHS: dict[str, Callable[[Where], DepthReader]] = {"depth_anything": _depth_anything}
 AGES: dict[str, Callable[[Where], AgeNet]] = {"dlib_age": _age}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +21,11 @@ CHANNELS = (4, 9)  # into a UNet: latents, and in inpainting bases also a mask a
 PIPELINES = {"sd15": "StableDiffusionPipeline", "sdxl": "StableDiffusionXLPipeline"}
 _FIRST_WEIGHT = "model.diffusion_model.input_blocks.0.0.weight"  # of a UNet in one file
 _WIDTHS = {768: "sd15", 1024: "sd21", 2048: "sdxl", 1280: "sdxl-refiner"}  # of the text a UNet attends to
+
+
+# diffusers and transformers make models on no device while they open one, for the whole process: a second thread that
+# opens another one meanwhile gets weights that are nowhere.
+OPENING = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,13 +126,14 @@ def assemble(base: BaseRef) -> Any:
     family = family_of(base.path)
     dtype = precision_of(base.setup)
     cls = getattr(diffusers, PIPELINES[family])
-    more = {"vae": _open_vae(base, family, dtype)} if base.vae else {}
-    if base.path.is_dir():
-        return cls.from_pretrained(base.path, dtype=dtype, local_files_only=True, **more)
-    with _layout(base, family) as layout:
-        return cls.from_single_file(
-            str(base.path), config=str(layout), dtype=dtype, local_files_only=True, disable_mmap=False, **more
-        )
+    with OPENING:
+        more = {"vae": _open_vae(base, family, dtype)} if base.vae else {}
+        if base.path.is_dir():
+            return cls.from_pretrained(base.path, dtype=dtype, local_files_only=True, **more)
+        with _layout(base, family) as layout:
+            return cls.from_single_file(
+                str(base.path), config=str(layout), dtype=dtype, local_files_only=True, disable_mmap=False, **more
+            )
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from facechain.engines.diffusion.base import OPENING
 from facechain.errors import EngineError
 from facechain.types import Pixels
 
@@ -27,30 +28,29 @@ class Control:
     end: float = 1.0
 
 
-def canny(pixels: Pixels, low: int = 100, high: int = 200) -> Pixels:
-    """White edges on black; thresholds on the gradient as OpenCV has them."""
-    edges = cv2.Canny(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), low, high)
-    return np.repeat(edges[:, :, None], 3, axis=2).astype(np.uint8)
-
-
 def open_net(path: Path, dtype: Any) -> Any:
     """A ControlNet from a diffusers folder or one safetensors file in the published layout."""
     from diffusers.models.controlnets.controlnet import ControlNetModel
 
-    if path.is_dir():
-        return ControlNetModel.from_pretrained(path, dtype=dtype, local_files_only=True)
-    if path.suffix != ".safetensors":
+    if path.is_file() and path.suffix != ".safetensors":
         raise EngineError(f"{path.name} may run code when opened.", "Convert it to .safetensors first.")
-    return ControlNetModel.from_single_file(str(path), dtype=dtype, local_files_only=True)
+    try:
+        with OPENING:
+            if path.is_dir():
+                return ControlNetModel.from_pretrained(path, dtype=dtype, local_files_only=True)
+            return ControlNetModel.from_single_file(str(path), dtype=dtype, local_files_only=True)
+    except (OSError, ValueError) as error:
+        what = f"{path.name} is no ControlNet: {str(error).splitlines()[0]}"
+        raise EngineError(what, "Give a diffusers folder or a .safetensors file.") from None
 
 
 def arguments(controls: Sequence[Control], width: int, height: int, batch: int) -> dict[str, Any]:
-    """For a ControlNet pipeline: pictures at the painting's size, one list entry a net."""
+    """For a ControlNet pipeline: the pictures' middles at the painting's size, one list entry a net."""
     import torch
 
     images = []
     for control in controls:
-        fitted = cv2.resize(control.picture, (width, height), interpolation=cv2.INTER_AREA)
+        fitted = _covering(control.picture, width, height)
         tensor = torch.from_numpy(fitted.astype(np.float32) / 255).permute(2, 0, 1)[None]
         images.append(tensor.repeat(batch, 1, 1, 1))
     return {
@@ -59,3 +59,12 @@ def arguments(controls: Sequence[Control], width: int, height: int, batch: int) 
         "control_guidance_start": [control.start for control in controls],
         "control_guidance_end": [control.end for control in controls],
     }
+
+
+def _covering(picture: Pixels, width: int, height: int) -> Pixels:
+    """Enlarged or shrunk until it covers the size, and its edges cut off."""
+    scale = max(width / picture.shape[1], height / picture.shape[0])
+    size = (max(width, round(picture.shape[1] * scale)), max(height, round(picture.shape[0] * scale)))
+    large = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    left, top = (size[0] - width) // 2, (size[1] - height) // 2
+    return np.asarray(large[top : top + height, left : left + width], np.uint8)

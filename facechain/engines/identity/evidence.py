@@ -21,6 +21,12 @@ class Evidence:
     fused: Embedding | None  # their weighted mean
 
     @property
+    def shares(self) -> tuple[float, ...]:
+        """How much each photo counts in a mean, by quality; they sum to 1."""
+        total = sum(crop.quality for crop in self.crops)
+        return tuple(crop.quality / total if total > 0 else 1 / len(self.crops) for crop in self.crops)
+
+    @property
     def best(self) -> Crop:
         return self.crops[0]
 
@@ -51,7 +57,11 @@ def learn_faces(
             fused=fused.embedding,
         )
     else:
-        evidence = Evidence(crops=tuple(crops), vectors=(), fused=None)
+        seen = [crop.face.embedding for crop in crops]
+        known = [one for one in seen if one is not None]
+        # It looks at pixels only; who disagrees is still known from enrolment.
+        kept = fuse(known, [crop.quality for crop in crops]).kept if len(known) == len(crops) else range(len(crops))
+        evidence = Evidence(crops=tuple(crops[i] for i in kept), vectors=(), fused=None)
     tick("reading faces", len(crops), len(crops))
     named = [engine, kind, recogniser, settings, [crop.photo_id for crop in crops]]
     digest = hashlib.sha256(json.dumps(named, sort_keys=True, default=str).encode()).hexdigest()

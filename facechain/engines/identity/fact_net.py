@@ -6,7 +6,7 @@ only the picture tokens go on. Text cross-attention is untouched.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -88,6 +88,16 @@ class Gates:
     def give(self, tokens: Tensor) -> None:
         """`tokens`: (2, T, context), negative first."""
         self.tokens = tokens
+
+    def off_after(self, share: float) -> Callable[..., dict[str, Any]]:
+        """A pipeline's step callback that closes the gates when this share of its steps is done."""
+
+        def at_step_end(pipe: Any, step: int, _: Any, now: dict[str, Any]) -> dict[str, Any]:
+            if step + 1 >= share * pipe.num_timesteps:
+                self.dial.scale = 0.0
+            return now
+
+        return at_step_end
 
 
 @contextmanager

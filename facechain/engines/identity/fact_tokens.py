@@ -20,13 +20,17 @@ class FactTokens:
     def __init__(self, file: Checkpoint, transface: Checkpoint, evidence: Evidence) -> None:
         self.perceiver = Perceiver.of(file.under("local_fac_prj."))
         self.faces = np.stack([head_chip(crop) for crop in evidence.crops])
+        self.shares = torch.tensor(evidence.shares)
         self.transface = TransFace.of(dict(transface.tensors))
 
     @torch.no_grad()
-    def tokens(self, most: int) -> Tensor:
-        pictures = torch.from_numpy(self.faces[:most].transpose(0, 3, 1, 2).copy())
+    def tokens(self, most: int, fuse: bool = False) -> Tensor:
+        """Of the `most` best photos, one after the other; with `fuse` the mean over all photos."""
+        pictures = torch.from_numpy((self.faces if fuse else self.faces[:most]).transpose(0, 3, 1, 2).copy())
         patches = self.transface(pictures)
-        person, negative = (self.perceiver(x).flatten(0, 1) for x in (patches, torch.zeros_like(patches)))
+        each = self.perceiver(patches)
+        person = torch.einsum("p,pnw->nw", self.shares, each) if fuse else each.flatten(0, 1)
+        negative = self.perceiver(torch.zeros_like(patches[:1]))[0].repeat(len(person) // each.shape[1], 1)
         return torch.stack([negative, person])
 
 

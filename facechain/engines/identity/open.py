@@ -20,6 +20,14 @@ class Shelf:
     reader: Callable[[str], FaceReader]  # by name
 
 
+FACEID = {
+    "faceid": "ip-adapter-faceid_sd15.bin",
+    "faceid-plusv2": "ip-adapter-faceid-plusv2_sd15.bin",
+    "faceid-portrait": "ip-adapter-faceid-portrait-v11_sd15.bin",
+    "faceid-xl": "ip-adapter-faceid_sdxl.bin",
+}
+
+
 def _faceid(card: EngineCard, file: str) -> tuple[EngineCard, Callable[[Shelf], Engine]]:
     def make(shelf: Shelf) -> Engine:
         return faceid.FaceIdEngine(
@@ -54,7 +62,9 @@ def _photomaker_v2(shelf: Shelf) -> Engine:
 
 def _pulid(shelf: Shelf) -> Engine:
     checkpoint = shelf.pack("pulid", "pulid_v1.1.safetensors")
-    return pulid.PulidEngine(base=shelf.base, checkpoint=checkpoint, reader=shelf.reader("antelopev2_raw"))
+    tower = shelf.pack("eva02-clip", "EVA02_CLIP_L_336_psz14_s6B.pt")
+    reader = shelf.reader("antelopev2_raw")
+    return pulid.PulidEngine(base=shelf.base, checkpoint=checkpoint, reader=reader, tower=tower)
 
 
 def _arc2face(shelf: Shelf) -> Engine:
@@ -76,10 +86,7 @@ def _fact(shelf: Shelf) -> Engine:
 
 # name -> card, and how it is opened
 IDENTITY: Mapping[str, tuple[EngineCard, Callable[[Shelf], Engine]]] = {
-    "faceid": _faceid(faceid.CARD, "ip-adapter-faceid_sd15.bin"),
-    "faceid-plusv2": _faceid(faceid.PLUSV2, "ip-adapter-faceid-plusv2_sd15.bin"),
-    "faceid-portrait": _faceid(faceid.PORTRAIT, "ip-adapter-faceid-portrait-v11_sd15.bin"),
-    "faceid-xl": _faceid(faceid.XL, "ip-adapter-faceid_sdxl.bin"),
+    **{card.name: _faceid(card, FACEID[card.name]) for card in faceid.CARDS},
     "instantid": (instantid.CARD, _instantid),
     "photomaker": (photomaker.CARD, _photomaker),
     "photomaker-v2": (photomaker.CARD_V2, _photomaker_v2),

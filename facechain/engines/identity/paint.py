@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,12 +13,27 @@ from facechain.config import build
 from facechain.engines.diffusion.prompts import fill, noun
 from facechain.engines.diffusion.samplers import scheduler
 from facechain.engines.diffusion.words import Encoder
+from facechain.engines.identity.begin import begin
 from facechain.engines.identity.evidence import Evidence
 from facechain.engines.inpaint.repaint import arrange
 from facechain.errors import EngineError
 from facechain.types import Canvas, Pixels, Shot, Style
 
 T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Brush:
+    """What a shot may say to any one-photo engine; each has its own defaults."""
+
+    start: Any = None  # a Photo to begin from instead of noise
+    mask: Any = None  # a Photo, white where the start picture may change
+    strength: float = 0.7  # with a start picture: 0 leaves it, 1 paints anew
+    controls: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # kind of ControlNet -> its Photo
+    control_scales: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    sampler: str = ""  # empty: the base's own
+    steps: int = 30
+    guidance: float = 7.0
 
 
 def settings(cls: type[T], style: Style, shot: Shot) -> T:
@@ -41,8 +57,15 @@ def worded(shot: Shot, style: Style, evidence: Evidence, trigger: str = "") -> S
     return dataclasses.replace(shot, prompt=fill(shot.prompt, f"{noun(age)} {trigger}".strip(), age, style.ages))
 
 
-def paint(pipe: Any, shot: Shot, chosen: Any, onto: Canvas | None = None, **inputs: Any) -> Pixels:
-    """(height, width, 3). `chosen` has sampler (empty: the base's own), steps and guidance.
+def paint(
+    pipe: Any,
+    shot: Shot,
+    chosen: Brush,
+    onto: Canvas | None = None,
+    controlnets: Callable[[str], Any] | None = None,
+    **inputs: Any,
+) -> Pixels:
+    """(height, width, 3).
 
     `inputs` go to the pipeline; prompts of any length and weight come from the shot unless given as embeddings.
     `onto` is a prepared canvas (`Repaint`) to paint into.
@@ -56,7 +79,7 @@ def paint(pipe: Any, shot: Shot, chosen: Any, onto: Canvas | None = None, **inpu
         )
     if "prompt_embeds" not in inputs:
         inputs = {**Encoder(pipe).encode(shot.prompt, shot.negative).arguments(), **inputs}
-    pipe, inputs, steps = arrange(pipe, onto, inputs, chosen.steps)
+    pipe, inputs, steps = arrange(pipe, begin(chosen, shot, onto, controlnets), inputs, chosen.steps)
     own = pipe.scheduler
     try:
         if chosen.sampler:

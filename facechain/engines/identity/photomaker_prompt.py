@@ -16,13 +16,14 @@ from facechain.errors import EngineError
 from facechain.types import Shot
 
 
-def photo_tokens(encoder: PhotoEncoder, evidence: Evidence, most: int) -> Tensor:
-    """(photos × tokens per photo, width) of the best photos."""
-    crops = evidence.crops[:most]
-    vectors = None
-    if evidence.vectors:
-        vectors = torch.from_numpy(np.stack([vector.vector for vector in evidence.vectors[:most]]))
-    return encoder.tokens(clip_pixels([crop.pixels for crop in crops], encoder.image_px), vectors)
+def photo_tokens(encoder: PhotoEncoder, evidence: Evidence, most: int, fuse: bool = False) -> Tensor:
+    """(photos × tokens per photo, width) of the `most` best photos; with `fuse` the mean over all, as if of one."""
+    crops, seen = (evidence.crops, evidence.vectors) if fuse else (evidence.crops[:most], evidence.vectors[:most])
+    vectors = torch.from_numpy(np.stack([vector.vector for vector in seen])) if seen else None
+    tokens = encoder.tokens(clip_pixels([crop.pixels for crop in crops], encoder.image_px), vectors)
+    if not fuse:
+        return tokens
+    return torch.einsum("p,ptw->tw", torch.tensor(evidence.shares), tokens.unflatten(0, (len(crops), -1)))
 
 
 def split_prompt(prompt: str, trigger: str) -> tuple[str, str]:

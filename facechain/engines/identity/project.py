@@ -26,10 +26,9 @@ class Projector:
 
     def __init__(self, file: Checkpoint, evidence: Evidence, clip: Path | None = None) -> None:
         weights = file.under("image_proj.")
-        vectors = evidence.vectors[:MOST_FACES] if file.kind == "portrait" else (evidence.fused,)
-        faces = torch.from_numpy(np.stack([v.vector for v in vectors if v is not None]))
+        assert evidence.fused is not None
         self.kind = file.kind
-        self.faces = torch.stack([torch.zeros_like(faces), faces])  # (2, faces, emb)
+        self.each, self.fused = evidence.vectors[:MOST_FACES], evidence.fused
         if "latents" in weights:
             self.net: Perceiver | TokenMlp = Perceiver.of(weights)
         else:
@@ -41,10 +40,13 @@ class Projector:
             self.seen = look(clip, evidence)
 
     @torch.no_grad()
-    def tokens(self, structure_scale: float = 1.0) -> Tensor:
+    def tokens(self, structure_scale: float = 1.0, fuse: bool = False) -> Tensor:
+        vectors = self.each if self.kind == "portrait" and not fuse else (self.fused,)
+        person = torch.from_numpy(np.stack([vector.vector for vector in vectors]))
+        faces = torch.stack([torch.zeros_like(person), person])  # (2, faces, emb)
         if isinstance(self.net, Perceiver):
-            return self.net(self.faces)
-        tokens = self.net(self.faces.flatten(0, 1)).unflatten(0, (2, -1)).flatten(1, 2)
+            return self.net(faces)
+        tokens = self.net(faces.flatten(0, 1)).unflatten(0, (2, -1)).flatten(1, 2)
         if self.reader is None:
             return tokens
         looked = self.reader(self.seen, tokens)

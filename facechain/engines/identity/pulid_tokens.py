@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,22 +10,30 @@ from torch.nn import functional
 from facechain.engines.identity.checkpoint import Checkpoint
 from facechain.engines.identity.evidence import Evidence
 from facechain.engines.identity.pulid_net import IdFormer, MlpEncoder
+from facechain.engines.identity.pulid_tower import FaceTower
 
 
 class PulidTokens:
-    def __init__(self, file: Checkpoint, evidence: Evidence, tower: Any) -> None:
+    def __init__(self, file: Checkpoint, evidence: Evidence, tower: FaceTower) -> None:
         weights = file.under("id_adapter.")
         self.encoder = IdFormer.of(weights) if file.kind == "pulid-v1.1" else MlpEncoder.of(weights)
-        classes, levels = (torch.as_tensor(np.asarray(x), dtype=torch.float32) for x in tower(evidence.crops))
+        classes, levels = tower(evidence.crops)
         faces = torch.from_numpy(np.stack([vector.vector for vector in evidence.vectors]))
+        self.shares = torch.tensor(evidence.shares)
+        assert evidence.fused is not None
+        self.fused = torch.from_numpy(evidence.fused.vector)
         # The raw face vector beside the image tower's unit-length one.
         self.vectors = torch.cat([faces, functional.normalize(classes, dim=-1)], dim=-1)[None]  # (1, photos, emb)
         self.levels = levels[:, None]  # (5, 1, photos, patches, width)
 
     @torch.no_grad()
-    def tokens(self, most: int, mix: bool, empty: int) -> Tensor:
-        """`empty` zero tokens are appended; they draw attention away from the face."""
+    def tokens(self, most: int, mix: bool, empty: int, fuse: bool = False) -> Tensor:
+        """`empty` zero tokens are appended; they draw attention away from the face. `fuse` averages all photos."""
         vectors, levels = self.vectors[:, :most], list(self.levels[:, :, :most])
+        if fuse:
+            seen = functional.normalize(self.shares @ self.vectors[0, :, len(self.fused) :], dim=-1)
+            vectors = torch.cat([self.fused, seen])[None, None]
+            levels = list(torch.einsum("p,lbpnw->lbnw", self.shares, self.levels)[:, :, None])
         nobody = torch.zeros_like(vectors[:, :1]), [torch.zeros_like(level[:, :1]) for level in levels]
         if isinstance(self.encoder, IdFormer):
             person, negative = self.encoder(vectors, levels), self.encoder(*nobody)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -45,11 +45,7 @@ class InpaintEngine:
     @contextmanager
     def sitting(self, identity: Identity, style: Style) -> Iterator[Paint]:
         with self.inner.sitting(identity, style) as brush:
-
-            def paint(shot: Shot, onto: Canvas | None = None) -> Pixels:
-                return brush(shot) if onto is None else self._repaint(brush, shot, onto)
-
-            yield paint
+            yield _Brush(brush, self._repaint)
 
     def _repaint(self, brush: Paint, shot: Shot, onto: Canvas) -> Pixels:
         """One face of the picture becomes the person; no other pixel changes."""
@@ -88,6 +84,21 @@ class InpaintEngine:
         # A pixel less than the ground, as a neighbour's rounding may draw the border one pixel further.
         own = cv2.erode((owner == onto.slot).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
         return below, face_mask(crop.shape[:2], face, mesh, parts, own)
+
+
+class _Brush:
+    """As the inner engine's, and into pictures."""
+
+    def __init__(self, inner: Paint, repaint: Callable[[Paint, Shot, Canvas], Pixels]) -> None:
+        self._inner, self._repaint = inner, repaint
+
+    def __call__(self, shot: Shot, onto: Canvas | None = None) -> Pixels:
+        return self._inner(shot) if onto is None else self._repaint(self._inner, shot, onto)
+
+    def many(self, shots: Sequence[Shot]) -> Iterator[Pixels]:
+        """Painted freely, as they get ready; together where the inner engine can."""
+        many = getattr(self._inner, "many", None)
+        yield from many(shots) if many else map(self._inner, shots)
 
 
 def into_pictures(card: EngineCard) -> EngineCard:
