@@ -41,7 +41,7 @@ class Preset:
     recogniser_width: int
     vae_steps: int
     vae_batch: int
-    vae_crop_px: int  # it learns from random squares; nothing in it but one small attention sees further
+    vae_crop_px: int  # the squares it learns from until it is nearly done
     unet_steps: int
     unet_batch: int
 

@@ -24,6 +24,7 @@ from facechain.lab.shards import Shard
 
 DROP_TEXT, DROP_FACE, DROP_BOTH = 0.08, 0.08, 0.06
 NO_ADAPTER = 0.15  # share of steps without the adapter, so that the base alone is a model too
+WHOLE = 0.8  # share of the autoencoder's steps after which it sees whole pictures
 _HELD_OUT = 20  # every twentieth person is never trained on
 Log = Callable[[str], None]
 
@@ -60,9 +61,10 @@ def train_vae(folder: Path, shard: Shard, preset: Preset, stop: Stop, seed: int,
     while step < stop.steps and not late():
         rng = np.random.default_rng([seed, 1, step])
         batch = np.sort(rng.choice(rows, preset.vae_batch))
-        room = preset.size_px - preset.vae_crop_px
-        y, x = 8 * rng.integers(0, room // 8 + 1, 2)
-        cut = (batch, slice(y, y + preset.vae_crop_px), slice(x, x + preset.vae_crop_px))
+        # Cheap squares first; the last fifth is whole pictures, whose means the norms must know, else colours drift.
+        side = preset.size_px if step >= WHOLE * stop.steps else preset.vae_crop_px
+        y, x = 8 * rng.integers(0, (preset.size_px - side) // 8 + 1, 2)
+        cut = (batch, slice(y, y + side), slice(x, x + side))
         pictures = _pictures(shard.pixels[cut], device)
         weight = 1 + 2 * torch.from_numpy(_face(shard.labels[cut]))[:, None].to(device)
         if rng.random() < 0.5:
