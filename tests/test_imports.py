@@ -23,6 +23,9 @@ HOMES = {
     "dlib": {"vision"},
     "insightface": {"vision"},
     "gradio": {"ui"},
+    "fastapi": {"api", "ui"},
+    "pydantic": {"api"},
+    "uvicorn": {"api"},
     "huggingface_hub": {"packs"},
     "sqlalchemy": {"store", "jobs"},
     "huey": {"jobs"},
@@ -42,8 +45,10 @@ def _may(home: str) -> set[str]:
         return SPINE | STAGES
     if home == "bootstrap":
         return SPINE | STAGES | TOOLS | {"studio"}
+    if home == "doctor":
+        return SPINE | {"bootstrap"}
     assert home in DOORS, f"{home} has no place in the design"
-    return SPINE | STAGES | DOORS | {"studio", "bootstrap"}
+    return SPINE | STAGES | DOORS | {"studio", "bootstrap", "doctor"}
 
 
 def _imports(path: Path):

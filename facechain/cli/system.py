@@ -44,8 +44,8 @@ def engines(as_json: Json = False) -> None:
 
 def doctor(as_json: Json = False) -> None:
     """Check this machine: Python, packages, models, disk, workspace; every finding with what to do."""
-    from facechain.bootstrap import examine
     from facechain.cli import show
+    from facechain.doctor import examine
 
     findings = examine()
     if as_json:
