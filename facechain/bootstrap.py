@@ -83,6 +83,7 @@ def studio(owner: str = "") -> Studio:
         packs=models.packs,
         workspace=workspace,
         draw=models.draw,
+        forget_jobs=lambda slug: jobs().forget(owner, slug),
     )
     return Studio(app=app, styles=read_styles(CONFIGS), tools=tools)
 
@@ -100,6 +101,14 @@ def users() -> Users:
     from facechain.store.users import Users
 
     return Users(workspace_folder())
+
+
+def remove_user(slug: str, with_data: bool = False) -> None:
+    """Takes a user's token, and on request deletes everything of theirs. Raises PersonMissing for nobody."""
+    users().check(slug)
+    if with_data:
+        jobs().forget(slug)
+    users().remove(slug, with_data)
 
 
 def jobs() -> Jobs:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from facechain.config import App
-from facechain.errors import EngineError, Missing, PhotoError, TemplateError, UserError
+from facechain.errors import EngineError, Missing, PersonMissing, PhotoError, TemplateError, UserError
 from facechain.judge.calibration import Calibration
 from facechain.judge.likeness import Reference, judge, refer
 from facechain.judge.rank import rank
@@ -33,7 +33,7 @@ from facechain.types import Call, Face, Person, Pixels, Portrait, Rejection, Req
 if TYPE_CHECKING:
     from facechain.packs.fetch import Packs
     from facechain.photos.tags import AgeReader
-    from facechain.store.workspace import KeptPhoto, KeptPortrait, PersonSummary, Workspace
+    from facechain.store.workspace import KeptPhoto, KeptPortrait, PersonSummary, Training, Workspace
 
 
 _LONGEST_CAPTION = 1000
@@ -57,6 +57,7 @@ class Tools:
     packs: Packs
     workspace: Workspace
     draw: Callable[[str, Pixels], Pixels]  # a picture's edges, skeleton or depth, by kind; see `portraits.guide`
+    forget_jobs: Callable[[str], int]  # those about the person of this slug; how many
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,8 +203,17 @@ class Studio:
         self.tools.workspace.describe_photo(slug(name), photo_id, caption.strip(), tuple((seen | changed).values()))
 
     def forget(self, name: str) -> int:
-        """Deletes the person and every portrait of them; returns how many portraits that were."""
-        return self.tools.workspace.forget(slug(name))
+        """Deletes the person, the jobs about them and every portrait of them; returns how many portraits that were.
+
+        Also reaches somebody who is known from jobs only, such as one whose photos were refused.
+        """
+        jobs = self.tools.forget_jobs(slug(name))
+        try:
+            return self.tools.workspace.forget(slug(name))
+        except PersonMissing:
+            if not jobs:
+                raise
+            return 0
 
     def train(
         self, name: str, base: str = "", settings: Mapping[str, object] | None = None, tick: Tick = silent
@@ -211,6 +221,10 @@ class Studio:
         """Learns a person into weights of their own, or goes on where an earlier training stopped."""
         person = self.person(name)
         return self._engine("lora", base, [person], settings).learn(person, tick)
+
+    def training(self, name: str) -> Training | None:
+        """How far the newest training of a person has come: its curve of likeness and the pictures on the way."""
+        return self.tools.workspace.training(slug(name))
 
     # ── portraits ────────────────────────────────────────────────────────────────────────────────
 

@@ -5,12 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from store_kit import keep, person, portrait
 
-from facechain.errors import ConfigError, FaceChainError, UserError
+from facechain.errors import ConfigError, Conflict, FaceChainError, Missing, UserError
 from facechain.jobs.kinds import Kind
 from facechain.jobs.queue import Jobs
 from facechain.jobs.worker import work
@@ -261,3 +263,37 @@ def test_the_index_is_made_anew_around_the_jobs(jobs, tmp_path):
     assert workspace.portraits() == ()
     workspace.rebuild()
     assert [known.id for known in jobs.list()] == [job.id]
+
+
+def test_what_is_not_there_and_what_clashes_are_told_apart(jobs, tmp_path):
+    with pytest.raises(Missing):
+        jobs.get("nothing")
+    job = jobs.submit("count", {"to": str(tmp_path)}, key="k")
+    with pytest.raises(Conflict):
+        jobs.submit("count", {"to": str(tmp_path), "steps": 2}, key="k")
+    with pytest.raises(Conflict):
+        jobs.retry(job.id)
+    drain(jobs)
+    for verb in (jobs.cancel, lambda id: jobs.move(id, 1)):
+        with pytest.raises(Conflict):
+            verb(job.id)
+
+
+def test_jobs_and_index_share_a_file_without_locking_each_other_out(jobs, tmp_path):
+    """The index reads and then writes; were its transaction begun by the reading, it could not wait for others."""
+    workspace = Workspace(jobs.folder)
+    workspace.save_person("ada", person("Ada"), [])
+    run = workspace.new_run("ada")
+
+    def submit():
+        for _ in range(15):
+            jobs.submit("count", {"to": str(tmp_path)})
+
+    with ThreadPoolExecutor(2) as pool:
+        asking = [pool.submit(submit) for _ in range(2)]
+        for number in range(10):
+            keep(workspace, run, portrait(f"1-{number:04d}"))
+            assert len(workspace.portraits()) == number + 1
+        for each in asking:
+            each.result()
+    assert len(jobs.list()) == 30

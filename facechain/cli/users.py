@@ -51,11 +51,11 @@ def remove(
     as_json: Json = False,
 ) -> None:
     """Take a user's token away; their people and portraits stay unless --with-data is given."""
-    from facechain.bootstrap import users
+    from facechain.bootstrap import remove_user
     from facechain.cli import show
     from facechain.people.names import slug
 
-    users().remove(slug(name), with_data)
+    remove_user(slug(name), with_data)
     gone = "and everything of theirs is deleted" if with_data else "their data is kept"
     removed = show.as_json({"removed": slug(name), "with_data": with_data})
     typer.echo(removed if as_json else f"{name} has no token any more, {gone}.")

@@ -78,7 +78,7 @@ def _train(hands: Hands, job: Job, given: Train, tick: Tick, show: Show) -> Mapp
 
 @dataclass(frozen=True, kw_only=True)
 class Make:
-    """As `Request`, whose words they are; `template` is a picture's path."""
+    """As `Request`, whose words they are; `template` is a picture's path, `pose` as for `Studio.make`."""
 
     people: tuple[str, ...]
     engine: str = ""
@@ -93,11 +93,12 @@ class Make:
     budget: int | None = None
     seed: int | None = None  # settled when the job is submitted, so that trying again makes the same pictures
     options: Mapping[str, Any] = field(default_factory=dict)
+    pose: Mapping[str, str] = field(default_factory=dict)
     out: str = ""
     format: str = "png"
 
     def request(self) -> Request:
-        outside = ("template", "out", "format")
+        outside = ("template", "pose", "out", "format")
         return Request(**{name: value for name, value in vars(self).items() if name not in outside})
 
 
@@ -105,6 +106,7 @@ def _make(hands: Hands, job: Job, given: Make, tick: Tick, show: Show) -> Mappin
     made = hands.studio(job.owner).make(
         given.request(),
         template=Path(given.template) if given.template else None,
+        pose={kind: Path(path) for kind, path in given.pose.items()},
         out=Path(given.out) if given.out else None,
         format=given.format,
         run=job.id,
@@ -148,7 +150,13 @@ class Photos:
 def _check(hands: Hands, job: Job, given: Photos, tick: Tick, show: Show) -> Mapping[str, Any]:
     seen = hands.studio(job.owner).check_photos(_paths(given.paths), tick)
     accepted = [
-        {"photo_id": crop.photo_id, "photo_name": crop.photo_name, "quality": crop.quality, "caption": crop.caption}
+        {
+            "photo_id": crop.photo_id,
+            "photo_name": crop.photo_name,
+            "quality": float(crop.quality),
+            "caption": crop.caption,
+            "tags": [{**asdict(tag), "confidence": float(tag.confidence)} for tag in crop.tags],
+        }
         for crop in seen.crops
     ]
     return {"accepted": accepted, "rejections": [asdict(rejection) for rejection in seen.rejections]}

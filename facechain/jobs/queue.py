@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from facechain.errors import UserError
+from facechain.errors import Conflict, Missing, UserError
 from facechain.jobs import kinds as known
 from facechain.jobs.bell import Bell
 from facechain.jobs.kinds import Hands, Kind
@@ -44,7 +44,7 @@ class Jobs:
     def submit(self, kind: str, arguments: Mapping[str, Any], owner: str = "", key: str = "") -> Job:
         """Puts work into the queue. The same owner and `key` give the same job, however often they are sent.
 
-        Raises UserError for unknown kinds or arguments, and for a key that was used for something else.
+        Raises UserError for unknown kinds or arguments, and Conflict for a key that was used for something else.
         """
         asked = _digest(kind, arguments)
         given = known.read(self.kinds, kind, arguments)
@@ -60,7 +60,7 @@ class Jobs:
         with self.database.writing() as connection:
             if key and (earlier := _by_key(connection, owner, key)):
                 if earlier["asked"] != asked:
-                    raise UserError(f"The key {key!r} was used for another job.", "Use a new key for new work.")
+                    raise Conflict(f"The key {key!r} was used for another job.", "Use a new key for new work.")
                 return _job(connection, earlier)
             connection.execute(
                 "INSERT INTO jobs (id, kind, owner, people, key, asked, arguments, state, place, created)"
@@ -72,7 +72,7 @@ class Jobs:
         return job
 
     def get(self, id: str, owner: str | None = None) -> Job:
-        """`owner` None may see everybody's. Raises UserError, in the same words, for none and for another's."""
+        """`owner` None may see everybody's. Raises Missing, in the same words, for none and for another's."""
         self.bury()
         with self._looking() as connection:
             return _job(connection, _row(connection, id, owner))
@@ -105,7 +105,7 @@ class Jobs:
             return tuple(_job(connection, row, line) for row in rows)
 
     def cancel(self, id: str, owner: str | None = None) -> Job:
-        """A waiting job is cancelled at once, a running one at its next step. Raises UserError when it has ended."""
+        """A waiting job is cancelled at once, a running one at its next step. Raises Conflict when it has ended."""
         self.bury()
         with self._changing(id, owner) as (connection, row):
             if row["state"] == JobState.QUEUED:
@@ -115,18 +115,18 @@ class Jobs:
             elif row["state"] == JobState.RUNNING:
                 connection.execute("UPDATE jobs SET cancelling = 1 WHERE id = ?", (id,))
             elif row["state"] != JobState.CANCELLED:
-                raise UserError(f"The job {id} has ended: {row['state']}.", "There is nothing to stop.")
+                raise Conflict(f"The job {id} has ended: {row['state']}.", "There is nothing to stop.")
             return _job(connection, _row(connection, id))
 
     def retry(self, id: str, owner: str | None = None) -> Job:
         """Puts a failed or cancelled job back into the queue; it goes on with what was finished.
 
-        Raises UserError when it is neither.
+        Raises Conflict when it is neither.
         """
         self.bury()
         with self._changing(id, owner) as (connection, row):
             if row["state"] not in (JobState.FAILED, JobState.CANCELLED):
-                raise UserError(f"The job {id} is {row['state']}.", "Only what failed or was cancelled can be retried.")
+                raise Conflict(f"The job {id} is {row['state']}.", "Only what failed or was cancelled can be retried.")
             connection.execute(
                 "UPDATE jobs SET state = ?, place = ?, attempt = attempt + 1, stage = '', done = 0, total = 0,"
                 " eta_s = NULL, cancelling = 0, error = '', next_step = '', started = NULL, seen = NULL,"
@@ -138,10 +138,10 @@ class Jobs:
         return job
 
     def move(self, id: str, position: int, owner: str | None = None) -> Job:
-        """Puts a waiting job at this place, from 1, among its owner's waiting jobs. Raises UserError otherwise."""
+        """Puts a waiting job at this place, from 1, among its owner's waiting ones. Raises Conflict unless it waits."""
         with self._changing(id, owner) as (connection, row):
             if row["state"] != JobState.QUEUED:
-                raise UserError(f"The job {id} is {row['state']}.", "Only waiting jobs can be moved.")
+                raise Conflict(f"The job {id} is {row['state']}.", "Only waiting jobs can be moved.")
             if position < 1:
                 raise UserError(f"There is no place {position}.", "The first place is 1.")
             ids = connection.execute(
@@ -255,8 +255,8 @@ def _doing(row: sqlite3.Row) -> str:
     return f"{row['stage']} ({row['done']} of {row['total']})" if row["total"] else row["stage"]
 
 
-def _unknown(id: str = "") -> UserError:
-    return UserError(f"There is no job {id}." if id else "There is no such job.", "See `facechain jobs list`.")
+def _unknown(id: str = "") -> Missing:
+    return Missing(f"There is no job {id}." if id else "There is no such job.", "See `facechain jobs list`.")
 
 
 def _digest(kind: str, arguments: Mapping[str, Any]) -> str:

@@ -131,7 +131,7 @@ class _Run:
             kind = self._jobs.kinds[self._job.kind]
             given = read(self._jobs.kinds, self._job.kind, self._job.arguments)
             result = kind.run(self._jobs.hands, self._job, given, self.tick, self.show)
-            return self._end(JobState.DONE, result=json.dumps(result))
+            return self._end(JobState.DONE, result=json.dumps(result, default=_number))
         except _Leaving:
             return self._back()
         except Cancelled:
@@ -212,3 +212,8 @@ class _Run:
             )
         self._jobs.bell.ring()
         return "goes back into the queue"
+
+
+def _number(value: Any) -> Any:
+    """One of numpy's as one of Python's."""
+    return value.item()

@@ -12,7 +12,7 @@ from dataclasses import asdict, fields
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event, exc
@@ -98,9 +98,10 @@ class Records:
             connect_args={"timeout": BUSY_SECONDS} if is_sqlite else {},
         )
         self._is_file = is_sqlite and not in_memory
+        self._is_sqlite = is_sqlite
         if is_sqlite:
             # Freed pages are overwritten, and no second file keeps what was removed from the first.
-            event.listen(self._engine, "connect", _forgetful)
+            event.listen(self._engine, "connect", _prepared)
 
     def behind(self) -> bool:
         """Whether the folders have changed since the last `sync`."""
@@ -119,7 +120,7 @@ class Records:
     def rebuild(self) -> None:
         """Starts over from the folders. Tables that are not ours, such as that of the jobs, stay."""
         try:
-            with self._connection() as connection:
+            with self._connection(writing=True) as connection:
                 _tables.drop_all(connection)
         except _Foreign:
             if not (self._is_file and self._engine.url.database):
@@ -131,12 +132,12 @@ class Records:
     def forget(self, slug: str, files: Sequence[str]) -> None:
         """Removes a person and the portraits with these sidecars (relative to the workspace), down to the bytes."""
         self.sync()
-        with self._connection() as connection:
+        with self._connection(writing=True) as connection:
             connection.execute(people.delete().where(people.c.slug == slug))
             rows = connection.execute(sa.select(portraits.c.file).where(portraits.c.slug == slug)).scalars()
             _drop(connection, portraits, {*files, *rows})
         if self._is_file:
-            with self._connection("AUTOCOMMIT") as connection:
+            with self._connection() as connection:
                 connection.execute(sa.text("VACUUM"))
 
     def portraits(self, slug: str | None = None) -> tuple[KeptPortrait, ...]:
@@ -198,7 +199,7 @@ class Records:
         )
 
     def _sync(self) -> None:
-        with self._connection() as connection:
+        with self._connection(writing=True) as connection:
             _tables.create_all(connection)
             for table, files in self._files():
                 new, gone = _changes(connection, table, files)
@@ -243,11 +244,12 @@ class Records:
         ]
 
     @contextlib.contextmanager
-    def _connection(self, isolation: Literal["AUTOCOMMIT"] | None = None) -> Iterator[sa.Connection]:
-        """One transaction, unless told otherwise."""
-        engine = self._engine.execution_options(isolation_level=isolation) if isolation else self._engine
+    def _connection(self, writing: bool = False) -> Iterator[sa.Connection]:
+        """`writing`: one transaction. SQLite's is alone from its start: begun by a look, it could not wait its turn."""
         try:
-            with engine.begin() as connection:
+            with self._engine.begin() as connection:
+                if writing and self._is_sqlite:
+                    connection.exec_driver_sql("BEGIN IMMEDIATE")
                 yield connection
         except (exc.DatabaseError, exc.InterfaceError) as error:
             why = str(error.orig)
@@ -262,7 +264,8 @@ class _Foreign(StoreError):
     """Not a database, or one with other tables than ours."""
 
 
-def _forgetful(connection: Any, _: object) -> None:
+def _prepared(connection: Any, _: object) -> None:
+    connection.isolation_level = None  # transactions are begun by us, not by the driver
     connection.execute("PRAGMA journal_mode=DELETE")
     connection.execute("PRAGMA secure_delete=ON")
 

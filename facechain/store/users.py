@@ -46,6 +46,10 @@ class Users:
     def list(self) -> tuple[User, ...]:
         return tuple(User(name=entry.name, slug=entry.slug, added=entry.added) for entry in self._entries())
 
+    def check(self, slug: str) -> None:
+        """Raises PersonMissing for nobody."""
+        _one(list(self._entries()), slug)
+
     def add(self, name: str, slug: str) -> str:
         """A new user's token. Raises PersonExists when the slug is taken."""
         disk.plain(slug)
