@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from facechain import __version__
-from facechain.cli import jobs, make, packs, people, photos, system, users
+from facechain.cli import jobs, make, packs, people, photos, serve, system, users
 from facechain.errors import Cancelled, FaceChainError
 
 app = typer.Typer(
@@ -29,7 +29,16 @@ app.add_typer(photos.app, name="photos")
 app.add_typer(packs.app, name="packs")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(users.app, name="users")
-for command in (make.train, make.make, make.judge, system.styles, system.engines, system.doctor, system.demo):
+for command in (
+    make.train,
+    make.make,
+    make.judge,
+    system.styles,
+    system.engines,
+    system.doctor,
+    system.demo,
+    serve.serve,
+):
     app.command()(command)
 
 

@@ -1,0 +1,68 @@
+"""The web application: the gate, /v1 and its documentation. The browser app is mounted into it by `facechain.ui`."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Depends, FastAPI
+from pydantic import BaseModel
+
+from facechain import __version__, bootstrap
+from facechain.api import auth, docs, errors, incoming, jobs, looks, packs, people, photos, portraits
+from facechain.api.gate import Gate
+
+JSON_BYTES = 256 * 1024  # larger than any request of ours that carries no files
+
+
+def create_app(*, local: bool = True, names: tuple[str, ...] = ()) -> FastAPI:
+    """`local`: only this machine can reach the server, so that it asks for tokens only once there are users.
+
+    `names` are the host names it may be called by besides localhost and addresses.
+    """
+    users = bootstrap.users()
+    app = FastAPI(
+        title="FaceChain",
+        version=__version__,
+        description=docs.INTRODUCTION,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        max_body_size=incoming.MOST_BYTES,  # of anything mounted beside /v1, too
+        form_limits={"max_fields": 20, "max_files": incoming.MOST_FILES, "max_part_size": 4096},
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
+        generate_unique_id_function=lambda route: route.name,
+    )
+    app.add_middleware(
+        Gate,
+        who=users.who,
+        closed=lambda: not local or bool(users.list()),
+        names=names,
+        json_bytes=JSON_BYTES,
+        file_bytes=incoming.MOST_BYTES,
+    )
+    errors.install(app)
+    v1 = APIRouter(prefix="/v1", max_body_size=JSON_BYTES, dependencies=[Depends(auth.bearer)])
+    for part in (people, photos, looks, jobs, portraits, packs, incoming):
+        v1.include_router(part.router)
+    v1.add_api_route("/health", health, tags=["server"], methods=["GET"])
+    v1.add_api_route("/me", me, tags=["server"], methods=["GET"], responses=errors.responses())
+    app.include_router(v1)
+    app.include_router(docs.router)
+    return app
+
+
+class Health(BaseModel):
+    version: str
+
+
+class Me(BaseModel):
+    user: str
+    """Slug of the user; empty for who sits at the machine."""
+
+
+def health() -> Health:
+    """Whether the server answers, and its version. Needs no token."""
+    return Health(version=__version__)
+
+
+def me(whose: auth.Owner) -> Me:
+    """Whose token this is."""
+    return Me(user=whose)

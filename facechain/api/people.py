@@ -1,0 +1,60 @@
+"""/v1/people: who is here, add from photos, forget."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Path
+
+from facechain import bootstrap
+from facechain.api import incoming, pages, schemas
+from facechain.api.auth import MyStudio, Owner
+from facechain.api.errors import responses
+from facechain.api.jobs import IdempotencyKey, show
+from facechain.people.consent import consent
+from facechain.people.names import slug
+
+router = APIRouter(prefix="/people", tags=["people"])
+Who = Annotated[str, Path(max_length=120, description="Slug or name.", examples=["ada"])]
+
+
+@router.get("", responses=responses(422))
+def list_people(studio: MyStudio, limit: pages.Limit = 50, cursor: pages.Cursor = "") -> schemas.Page[schemas.Person]:
+    """Everybody enrolled, by slug."""
+    people = sorted(studio.people(), key=lambda person: person.slug)
+    return pages.cut(people, lambda person: (person.slug,), schemas.Person.of, limit, cursor)
+
+
+@router.post("", status_code=202, responses=responses(409, 413, 422), max_body_size=incoming.MOST_BYTES)
+def add_person(
+    whose: Owner,
+    studio: MyStudio,
+    name: Annotated[str, Form(max_length=200, examples=["Ada"])],
+    consent_by: Annotated[str, Form(max_length=200, description="Who agrees: the person, or their guardian.")],
+    purpose: Annotated[str, Form(max_length=500, description="What the portraits are for.")],
+    photos: incoming.Pictures,
+    key: IdempotencyKey = "",
+) -> schemas.Job:
+    """Learns who somebody is from photos, with their consent. The answer is a job; its result lists every photo."""
+    # What needs no look at the photos is refused now, not when the job's turn comes.
+    agreed = consent(who=name, given_by=consent_by, purpose=purpose)
+    if not key:
+        studio.check_free(name)
+    arguments = {"name": agreed.who, "consent_by": agreed.given_by, "purpose": agreed.purpose}
+    return show(incoming.submit("enrol", arguments, photos, whose, key))
+
+
+@router.get("/{person}", responses=responses(404, 422))
+def show_person(person: Who, studio: MyStudio) -> schemas.PersonAndPhotos:
+    """One person's consent and photos, with quality, caption and tags."""
+    pictures = [schemas.Photo.of(photo) for photo in studio.photos(person)]
+    summary = next(known for known in studio.people() if known.slug == slug(person))
+    return schemas.PersonAndPhotos(**schemas.Person.of(summary).model_dump(), pictures=pictures)
+
+
+@router.delete("/{person}", responses=responses(404, 422))
+def forget_person(person: Who, studio: MyStudio, whose: Owner) -> schemas.Forgotten:
+    """Deletes a person: photos, everything learned, every portrait that shows them, every job about them."""
+    portraits = studio.forget(person)
+    bootstrap.jobs().forget(whose, slug(person))
+    return schemas.Forgotten(forgotten=slug(person), portraits=portraits)

@@ -1,0 +1,124 @@
+"""Photos on their way in: one folder an upload, in the owner's own workspace, gone when they are enrolled or a day old.
+
+A file's name and header are checked as it arrives, before anything decodes it.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+import unicodedata
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from facechain.errors import PhotoError, UserError
+from facechain.photos.read import FORMATS, check_header
+
+MAX_BYTES = 50_000_000
+MAX_FILES = 200
+MAX_TOTAL_BYTES = 2_000_000_000
+KEPT_S = 24 * 3600.0
+
+_BATCH = re.compile(r"[0-9a-f]{16}")
+
+
+class Uploads:
+    """`room` keeps apart what is swept by different rules."""
+
+    def __init__(self, workspace: Path, room: str = "uploads") -> None:
+        self._folder = workspace / room
+
+    def folder(self, batch: str) -> Path:
+        """Where an upload's files are. Raises UserError for a batch that cannot be."""
+        if not _BATCH.fullmatch(batch):
+            raise UserError("There is no such upload.", "Choose the photos again.")
+        return self._folder / batch
+
+    def files(self, batch: str) -> list[Path]:
+        folder = self.folder(batch)
+        return sorted(path for path in folder.iterdir() if path.suffix != ".part") if folder.is_dir() else []
+
+    def file(self, batch: str, name: str) -> Path:
+        """One file by its name, never by a path. Raises UserError when it is not there."""
+        for path in self.files(batch):
+            if path.name == name:
+                return path
+        raise UserError(f"There is no photo {name!r} in this upload.", "Choose the photos again.")
+
+    async def receive(self, batch: str, name: str, chunks: AsyncIterator[bytes], announced: int) -> Path:
+        """Writes one file. Raises UserError or PhotoError naming what is wrong with it; then nothing stays."""
+        safe = tidy_name(name)
+        folder = self.folder(batch)
+        if announced > MAX_BYTES:
+            raise _too_large(safe)
+        there = self.files(batch)
+        if len(there) >= MAX_FILES:
+            raise UserError(f"{MAX_FILES} photos are enough for one upload.", "Add the others afterwards.")
+        if self._bytes() + max(announced, 0) > MAX_TOTAL_BYTES:
+            raise UserError("Too much is waiting to be enrolled.", "Finish or discard your other uploads first.")
+        folder.mkdir(parents=True, exist_ok=True)
+        target = _free(folder, safe)
+        part = target.with_name(f"{target.name}.part")
+        try:
+            with part.open("wb") as file:
+                written = 0
+                async for chunk in chunks:
+                    written += len(chunk)
+                    if written > MAX_BYTES:  # whoever announced less than they send
+                        raise _too_large(safe)
+                    file.write(chunk)
+            part.replace(target)
+            try:
+                check_header(target)
+            except PhotoError:
+                target.unlink(missing_ok=True)
+                raise
+        finally:
+            part.unlink(missing_ok=True)
+        return target
+
+    def drop(self, batch: str, name: str = "") -> None:
+        """One file, or all of an upload."""
+        if name:
+            self.file(batch, name).unlink()
+        else:
+            shutil.rmtree(self.folder(batch), ignore_errors=True)
+
+    def sweep(self, older_than_s: float = KEPT_S) -> None:
+        for batch in self._folder.iterdir() if self._folder.is_dir() else ():
+            if time.time() - batch.stat().st_mtime > older_than_s:
+                shutil.rmtree(batch, ignore_errors=True)
+
+    def _bytes(self) -> int:
+        return sum(path.stat().st_size for path in self._folder.rglob("*") if path.is_file())
+
+
+def tidy_name(name: str) -> str:
+    """The file's own name without folders or signs that mean something to a system.
+
+    Raises PhotoError when its ending is not a picture's.
+    """
+    last = re.split(r"[\\/]", unicodedata.normalize("NFC", name))[-1]
+    kept = "".join(c for c in last if c not in '<>:"|?*' and unicodedata.category(c)[0] != "C").strip(" .")
+    stem, dot, ending = kept.rpartition(".")
+    if not dot or f".{ending.lower()}" not in FORMATS:
+        raise PhotoError(
+            f"{kept[:80] or 'The file'} is not a picture we can read.",
+            f"Save it as one of {', '.join(sorted(FORMATS))}.",
+        )
+    encoded = stem.encode()[:120].decode(errors="ignore") or "photo"
+    return f"{encoded}.{ending.lower()}"
+
+
+def _free(folder: Path, name: str) -> Path:
+    stem, _, ending = name.rpartition(".")
+    taken = {path.name.lower() for path in folder.iterdir()}
+    number, candidate = 2, name
+    while candidate.lower() in taken:
+        candidate, number = f"{stem}-{number}.{ending}", number + 1
+    return folder / candidate
+
+
+def _too_large(name: str) -> UserError:
+    return UserError(f"{name} is larger than {MAX_BYTES // 1_000_000} MB.", "Make it smaller and try again.")
