@@ -158,31 +158,33 @@ def start_workers() -> subprocess.Popen[bytes] | None:
         return None
     home = workspace_folder() / ".jobs"
     home.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "facechain", "jobs", "work", "--with-parent"]
+    command = [sys.executable, "-m", "facechain", "jobs", "work", "--with-parent", str(os.getpid())]
     with (home / "worker.log").open("ab") as log:
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
 
 
-def work(device: str = "", *, until_idle: bool, with_parent: bool, say: Callable[[str], None]) -> None:
+def work(device: str = "", *, until_idle: bool, parent: int, say: Callable[[str], None]) -> None:
     """Does jobs in this process, or, without a device and where there are several, in one process a device.
 
-    `with_parent`: leaves, when nothing waits, after who started us is gone.
+    `parent`, unless 0, is the process that started us: when it is gone we finish what waits and leave.
     """
     from facechain.jobs import fleet, worker
 
+    def alone() -> bool:
+        return parent != 0 and os.getppid() != parent
+
     found = [device] if device else list(devices())
     if len(found) > 1:
-        fleet.run(found, ["--until-idle"] * until_idle + ["--with-parent"] * with_parent)
+        fleet.run(found, ["--until-idle"] * until_idle, alone)
         return
-    parent = os.getppid()
     worker.work(
         jobs(),
         found[0],
         until_idle=until_idle,
         release=release,
-        alone=lambda: with_parent and os.getppid() != parent,
+        alone=alone,
         say=say,
     )
 
@@ -222,13 +224,17 @@ class _Models:
     def draw(self, kind: str, pixels: Pixels) -> Pixels:
         """What a portrait can follow of a picture; see `facechain.portraits.guide`."""
         from facechain.engines.diffusion import guides
+        from facechain.photos.crop import head_mask
+        from facechain.portraits.guide import faceless
 
-        if kind == "canny":
-            return guides.canny(pixels)
         if kind == "openpose":
             if not (people := self._body().joints(pixels)):
                 raise PhotoError("Nobody's pose can be seen in the picture to follow.", "Take one with a clear body.")
             return guides.skeleton(people, *pixels.shape[:2])
+        faces = self.reader(self._app.reader).detect(pixels)
+        pixels = faceless(pixels, [(face, head_mask(self.parser().parts(pixels, face), face)) for face in faces])
+        if kind == "canny":
+            return guides.canny(pixels)
         try:
             return guides.depth(self._depth().nearness(pixels))
         except PackError as error:

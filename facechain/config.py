@@ -62,6 +62,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if not isinstance(value, list):
             raise ConfigError(f"{where} is {value!r}.", "Expected a list.")
         return tuple(_convert(args[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if origin is Mapping and not isinstance(value, Mapping):
+        raise ConfigError(f"{where} is {value!r}.", "Expected a table.")
     if origin is not None or hint is Any:
         return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):

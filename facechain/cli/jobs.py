@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -92,13 +95,34 @@ def work(
     device: Annotated[str, typer.Option(help="Only this one, e.g. cpu or cuda-0; by default one worker each.")] = "",
     until_idle: Annotated[bool, typer.Option("--until-idle", help="Leave when nothing waits.")] = False,
     with_parent: Annotated[
-        bool, typer.Option("--with-parent", help="Leave, when nothing waits, after who started it is gone.")
-    ] = False,
+        int, typer.Option(help="The process that started it; when that is gone, leave as soon as nothing waits.")
+    ] = 0,
 ) -> None:
     """Do the jobs, one worker a device, models kept warm. Ctrl-C puts what was being done back into the queue."""
     from facechain.bootstrap import work as run
 
-    run(device, until_idle=until_idle, with_parent=with_parent, say=lambda line: print(line, flush=True))
+    run(device, until_idle=until_idle, parent=with_parent, say=lambda line: print(line, flush=True))
+
+
+def leave(kind: str, arguments: Mapping[str, Any], as_json: bool) -> None:
+    """Puts a job into the queue and says what comes next."""
+    from facechain.bootstrap import jobs
+    from facechain.cli import show
+
+    queue = jobs()
+    given = json.loads(show.as_json(arguments))
+    job = queue.submit(kind, {name: value for name, value in given.items() if value is not None})
+    if as_json:
+        typer.echo(show.as_json(job))
+        return
+    typer.echo(f"{job.id}: {doing(job)}.\nWatch it: facechain jobs show {job.id} --follow")
+    if not queue.workers():
+        typer.echo("Nobody works on the queue yet. Next: facechain jobs work")
+
+
+def path(given: Path | str | None) -> str:
+    """A file or folder as a worker elsewhere finds it; what is not here, such as a pack's id, stays as it is."""
+    return str(Path(given).absolute()) if given and (isinstance(given, Path) or Path(given).exists()) else given or ""
 
 
 def doing(job: Job) -> str:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from facechain.cli.options import Json
+from facechain.cli import jobs
+from facechain.cli.options import Json, Queue
 
 
 def make(
@@ -32,6 +33,7 @@ def make(
     option: Annotated[list[str] | None, typer.Option("--set", help="An engine's setting, e.g. strength=0.8.")] = None,
     out: Annotated[Path | None, typer.Option(help="Copy the kept portraits here.")] = None,
     format: Annotated[str, typer.Option(help="png, jpeg or webp.")] = "png",
+    queue: Queue = False,
     as_json: Json = False,
 ) -> None:
     """Make portraits, judge them, keep the true likenesses."""
@@ -53,10 +55,18 @@ def make(
         seed=seed,
         options=show.settings(option or ()),
     )
+    follow = show.named_files(pose or ())
+    if queue:
+        for name in person:
+            studio().person(name)
+        studio().style(style)
+        asked = {name: value for name, value in vars(request).items() if name not in ("template", "template_name")}
+        files = {"base": jobs.path(base), "template": jobs.path(template), "out": jobs.path(out)}
+        poses = {kind: jobs.path(file) for kind, file in follow.items()}
+        jobs.leave("make", {**asked, **files, "pose": poses, "format": format}, as_json)
+        return
     with show.progress(as_json) as tick:
-        made = studio().make(
-            request, template=template, pose=show.named_files(pose or ()), out=out, format=format, tick=tick
-        )
+        made = studio().make(request, template=template, pose=follow, out=out, format=format, tick=tick)
     if as_json:
         typer.echo(show.as_json(made))
         return
@@ -69,15 +79,20 @@ def train(
     base: Annotated[str, typer.Option(help="Stable Diffusion folder or .safetensors file to learn on.")] = "",
     option: Annotated[list[str] | None, typer.Option("--set", help="A training setting, e.g. steps=400.")] = None,
     prepare: Annotated[bool, typer.Option("--prepare", help="Only write the captions, for you to edit.")] = False,
+    queue: Queue = False,
     as_json: Json = False,
 ) -> None:
     """Learn a person into weights of their own (LoRA); stopped, the same command goes on."""
     from facechain.bootstrap import studio
     from facechain.cli import show
 
-    settings = show.settings(option or ())
+    settings = show.settings(option or ()) | ({"prepare": True} if prepare else {})
+    if queue:
+        studio().person(person)
+        jobs.leave("train", {"name": person, "base": jobs.path(base), "settings": settings}, as_json)
+        return
     with show.progress(as_json) as tick, show.remarks("facechain.engines.lora"):
-        learned = studio().train(person, base, {**settings, "prepare": True} if prepare else settings, tick)
+        learned = studio().train(person, base, settings, tick)
     if as_json:
         typer.echo(show.as_json({"person": person, "engine": learned.engine, "folder": learned.folder}))
     elif prepare:

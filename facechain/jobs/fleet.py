@@ -6,22 +6,42 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+LOOK_SECONDS = 0.5  # between looks whether a worker has ended
 
 
-def run(devices: Sequence[str], options: Sequence[str]) -> None:
-    """Starts a worker a device and stays until all have left; what stops us stops them."""
-    base = [sys.executable, "-m", "facechain", "jobs", "work", *options]
-    workers = [subprocess.Popen([*base, "--device", device], env=only(device)) for device in devices]
+def run(devices: Sequence[str], options: Sequence[str], alone: Callable[[], bool] = lambda: False) -> None:
+    """Starts a worker a device and stays until all have left; what stops us stops them.
+
+    A worker that was killed is started again. When `alone` says that who started us is gone we leave too, whereupon
+    the workers finish what waits.
+    """
+    base = [sys.executable, "-m", "facechain", "jobs", "work", "--with-parent", str(os.getpid()), *options]
+
+    def start(device: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([*base, "--device", device], env=only(device))
+
+    leaving = threading.Event()
+    workers = {device: start(device) for device in devices}
 
     def pass_on(number: int, _: object) -> None:
-        for worker in workers:
-            worker.send_signal(number)
+        leaving.set()
+        for worker in list(workers.values()):
+            worker.send_signal(signal.SIGTERM)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, pass_on)
-    for worker in workers:
-        worker.wait()
+    while workers and not alone():
+        for device, worker in list(workers.items()):
+            ended = worker.poll()
+            if ended is not None and (ended >= 0 or leaving.is_set()):
+                del workers[device]
+            elif ended is not None:
+                workers[device] = start(device)
+        time.sleep(LOOK_SECONDS)
 
 
 def only(device: str) -> dict[str, str]:
