@@ -384,6 +384,12 @@ def test_wrong_types_and_values(ann, change):
     refused(answer, 422, "InvalidRequest")
 
 
+def test_a_misspelt_filter_does_not_vanish(ann):
+    assert "kept" in refused(ann.get("/v1/portraits", params={"keep": True}), 422)["next_step"]
+    refused(ann.get("/v1/engines", params={"limit": 3}), 422)
+    refused(ann.get("/v1/health", params={"x": ""}), 422)
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'"x"', b"\xff\xfe", b"[" * 50_000, b"{}"])
 def test_bodies_that_are_no_request(ann, body):
     answer = ann.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI, Request
 from pydantic import BaseModel
 
 from facechain import __version__, bootstrap
 from facechain.api import auth, docs, errors, incoming, jobs, looks, packs, people, photos, portraits
 from facechain.api.gate import Gate
+from facechain.errors import UserError
 
 JSON_BYTES = 256 * 1024  # larger than any request of ours that carries no files
 
@@ -39,14 +40,23 @@ def create_app(*, local: bool = True, names: tuple[str, ...] = ()) -> FastAPI:
         file_bytes=incoming.MOST_BYTES,
     )
     errors.install(app)
-    v1 = APIRouter(prefix="/v1", max_body_size=JSON_BYTES, dependencies=[Depends(auth.bearer)])
+    v1 = APIRouter(prefix="/v1", max_body_size=JSON_BYTES, dependencies=[Depends(auth.bearer), Depends(_known_query)])
     for part in (people, photos, looks, jobs, portraits, packs, incoming):
         v1.include_router(part.router)
-    v1.add_api_route("/health", health, tags=["server"], methods=["GET"])
     v1.add_api_route("/me", me, tags=["server"], methods=["GET"], responses=errors.responses())
     app.include_router(v1)
+    known = [Depends(_known_query)]
+    app.add_api_route("/v1/health", health, tags=["server"], dependencies=known, responses=errors.responses())
     app.include_router(docs.router)
     return app
+
+
+def _known_query(request: Request) -> None:
+    """A misspelt filter would otherwise vanish, and everything be shown."""
+    known = [field.alias for field in request.scope["route"].dependant.query_params]
+    for name in request.query_params:
+        if name not in known:
+            raise UserError(f"There is no parameter {name!r} here.", f"Known: {', '.join(known) or 'none'}.")
 
 
 class Health(BaseModel):

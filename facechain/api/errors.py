@@ -41,6 +41,9 @@ SENTENCES: dict[int, tuple[str, str, str]] = {
     422: ("InvalidRequest", "The request does not fit.", "See /docs for what is expected."),
 }
 
+ANYWHERE = (400, 401, 403, 422)
+
+_PROBLEM = {"$ref": "#/components/schemas/Problem"}
 _log = logging.getLogger("facechain.api")
 
 
@@ -61,10 +64,15 @@ class Problem(BaseModel):
     )
 
 
-def responses(*statuses: int) -> dict[int | str, dict]:
-    """For a route's documentation; 401, 403 and 413 can happen anywhere."""
-    said = {status: SENTENCES.get(status, ("", HTTPStatus(status).phrase, ""))[1] for status in (*statuses, 401, 403)}
-    return {status: {"model": Problem, "description": what} for status, what in sorted(said.items())}
+def responses(*statuses: int, stream: bool = False) -> dict[int | str, dict]:
+    """For a route's documentation; those of `ANYWHERE` need not be named.
+
+    `stream`: the route answers in another form, its refusals are JSON all the same.
+    """
+    every = sorted({*statuses, *ANYWHERE})
+    said = {status: SENTENCES[status][1] if status in SENTENCES else HTTPStatus(status).phrase for status in every}
+    form = {"content": {"application/json": {"schema": _PROBLEM}}} if stream else {"model": Problem}
+    return {status: {"description": what, **form} for status, what in said.items()}
 
 
 def status_of(error: FaceChainError) -> int:

@@ -28,7 +28,7 @@ _CHUNK = 2**20
 Pictures = Annotated[list[UploadFile], File(description="JPEG, PNG, WebP, HEIC, AVIF, TIFF, BMP or GIF.")]
 
 
-@router.post("", status_code=201, responses=responses(413, 422), max_body_size=MOST_BYTES)
+@router.post("", status_code=201, responses=responses(413), max_body_size=MOST_BYTES)
 def upload(whose: Owner, pictures: Pictures) -> schemas.Upload:
     """Pictures for a later job: to paint into, or to be judged. Gone after a day."""
     batch, paths = receive(whose, pictures)

@@ -106,7 +106,7 @@ EXAMPLES: dict[str, Example] = {
 }
 
 
-@router.post("", status_code=202, responses=responses(404, 409, 422))
+@router.post("", status_code=202, responses=responses(404, 409))
 def submit_job(
     asked: Annotated[Asked, Body(openapi_examples=EXAMPLES)],
     studio: MyStudio,
@@ -118,7 +118,7 @@ def submit_job(
     return show(bootstrap.jobs().submit(asked.kind, arguments, whose, key))
 
 
-@router.get("", responses=responses(404, 422))
+@router.get("", responses=responses(404))
 def list_jobs(
     whose: Owner,
     state: Annotated[list[JobState] | None, Query(description="Only these; all when none.")] = None,
@@ -132,19 +132,19 @@ def list_jobs(
     return schemas.Page(items=[show(job) for job in found[:limit]], next=more)
 
 
-@router.get("/{id}", responses=responses(404, 422))
+@router.get("/{id}", responses=responses(404))
 def show_job(id: Id, whose: Owner) -> schemas.Job:
     """Where it stands."""
     return show(bootstrap.jobs().get(id, whose))
 
 
-@router.post("/{id}/cancel", responses=responses(404, 409, 422))
+@router.post("/{id}/cancel", responses=responses(404, 409))
 def cancel_job(id: Id, whose: Owner) -> schemas.Job:
     """Stops it: at once when it waits, at its next step when it runs."""
     return show(bootstrap.jobs().cancel(id, whose))
 
 
-@router.post("/{id}/retry", status_code=202, responses=responses(404, 409, 422))
+@router.post("/{id}/retry", status_code=202, responses=responses(404, 409))
 def retry_job(id: Id, whose: Owner) -> schemas.Job:
     """Puts a failed or cancelled job back into the queue; what it had finished is not done again."""
     return show(bootstrap.jobs().retry(id, whose))
@@ -155,7 +155,7 @@ def _watched(id: Id, whose: Owner) -> Job:
     return bootstrap.jobs().get(id, whose)
 
 
-@router.get("/{id}/events", response_class=EventSourceResponse, responses=responses(404, 422))
+@router.get("/{id}/events", response_class=EventSourceResponse, responses=responses(404, stream=True))
 async def watch_job(id: Id, whose: Owner, job: Annotated[Job, Depends(_watched)]) -> AsyncIterator[ServerSentEvent]:
     """Server-sent events: the job now and whenever it changes, named after its state, until it has ended."""
     last = None

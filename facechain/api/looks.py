@@ -13,14 +13,14 @@ from facechain.api.errors import responses
 router = APIRouter(tags=["looks"])
 
 
-@router.get("/styles", responses=responses(422))
+@router.get("/styles", responses=responses())
 def list_styles(studio: MyStudio, limit: pages.Limit = 200, cursor: pages.Cursor = "") -> schemas.Page[schemas.Style]:
     """Every look, by id."""
     styles = sorted(studio.styles(), key=lambda style: style.id)
     return pages.cut(styles, lambda style: (style.id,), schemas.Style.of, limit, cursor)
 
 
-@router.get("/styles/{style}", responses=responses(404, 422))
+@router.get("/styles/{style}", responses=responses(404))
 def show_style(style: Annotated[str, Path(max_length=120, examples=["astronaut"])], studio: MyStudio) -> schemas.Style:
     """One look."""
     return schemas.Style.of(studio.style(style))

@@ -15,14 +15,14 @@ from facechain.api.jobs import IdempotencyKey, show
 router = APIRouter(prefix="/packs", tags=["packs"])
 
 
-@router.get("", responses=responses(422))
+@router.get("", responses=responses())
 def list_packs(studio: MyStudio, limit: pages.Limit = 200, cursor: pages.Cursor = "") -> schemas.Page[schemas.Pack]:
     """Every pack, by id, and whether it is here and verified."""
     packs = sorted(studio.tools.packs.list(), key=lambda status: status.id)
     return pages.cut(packs, lambda status: (status.id,), schemas.Pack.of, limit, cursor)
 
 
-@router.get("/licences", responses=responses(422))
+@router.get("/licences", responses=responses(404))
 def show_licences(
     studio: MyStudio, pack: Annotated[list[str] | None, Query(max_length=200, description="All when none.")] = None
 ) -> schemas.Licences:
@@ -38,7 +38,7 @@ def show_licences(
     return schemas.Licences(commercial=together.commercial, sentence=together.sentence, packs=each)
 
 
-@router.post("/{pack}/fetch", status_code=202, responses=responses(404, 409, 422))
+@router.post("/{pack}/fetch", status_code=202, responses=responses(404, 409))
 def fetch_pack(
     pack: Annotated[str, Path(max_length=120, examples=["landmarker"])],
     studio: MyStudio,

@@ -17,7 +17,7 @@ Value = TypeVar("Value")
 Item = TypeVar("Item")
 
 Limit = Annotated[int, Query(ge=1, le=200, description="How many at most.")]
-Cursor = Annotated[str, Query(max_length=1000, description="`next` of the page before.")]
+Cursor = Annotated[str, Query(max_length=1000, pattern=r"^[A-Za-z0-9_-]*$", description="`next` of the page before.")]
 
 
 def cut(

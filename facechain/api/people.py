@@ -18,14 +18,14 @@ router = APIRouter(prefix="/people", tags=["people"])
 Who = Annotated[str, Path(max_length=120, description="Slug or name.", examples=["ada"])]
 
 
-@router.get("", responses=responses(422))
+@router.get("", responses=responses())
 def list_people(studio: MyStudio, limit: pages.Limit = 50, cursor: pages.Cursor = "") -> schemas.Page[schemas.Person]:
     """Everybody enrolled, by slug."""
     people = sorted(studio.people(), key=lambda person: person.slug)
     return pages.cut(people, lambda person: (person.slug,), schemas.Person.of, limit, cursor)
 
 
-@router.post("", status_code=202, responses=responses(409, 413, 422), max_body_size=incoming.MOST_BYTES)
+@router.post("", status_code=202, responses=responses(409, 413), max_body_size=incoming.MOST_BYTES)
 def add_person(
     whose: Owner,
     studio: MyStudio,
@@ -44,7 +44,7 @@ def add_person(
     return show(incoming.submit("enrol", arguments, photos, whose, key))
 
 
-@router.get("/{person}", responses=responses(404, 422))
+@router.get("/{person}", responses=responses(404))
 def show_person(person: Who, studio: MyStudio) -> schemas.PersonAndPhotos:
     """One person's consent and photos, with quality, caption and tags."""
     pictures = [schemas.Photo.of(photo) for photo in studio.photos(person)]
@@ -52,7 +52,7 @@ def show_person(person: Who, studio: MyStudio) -> schemas.PersonAndPhotos:
     return schemas.PersonAndPhotos(**schemas.Person.of(summary).model_dump(), pictures=pictures)
 
 
-@router.delete("/{person}", responses=responses(404, 422))
+@router.delete("/{person}", responses=responses(404))
 def forget_person(person: Who, studio: MyStudio, whose: Owner) -> schemas.Forgotten:
     """Deletes a person: photos, everything learned, every portrait that shows them, every job about them."""
     portraits = studio.forget(person)

@@ -10,7 +10,7 @@ from facechain.api.errors import responses
 from facechain.api.jobs import IdempotencyKey, show
 
 router = APIRouter(prefix="/photos", tags=["photos"])
-_TAKES_FILES: dict = {"status_code": 202, "responses": responses(409, 413, 422), "max_body_size": incoming.MOST_BYTES}
+_TAKES_FILES: dict = {"status_code": 202, "responses": responses(409, 413), "max_body_size": incoming.MOST_BYTES}
 
 
 @router.post("/check", **_TAKES_FILES)

@@ -20,7 +20,7 @@ _MEDIA = {".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp"}
 Part = Annotated[str, Path(max_length=120, pattern=_PLAIN)]
 
 
-@router.get("", responses=responses(404, 422))
+@router.get("", responses=responses(404))
 def list_portraits(
     studio: MyStudio,
     person: Annotated[str, Query(max_length=120, description="Shows them; slug or name.")] = "",
@@ -40,7 +40,7 @@ def list_portraits(
     return schemas.Page(items=[schemas.Portrait.of(portrait) for portrait in found], next=last)
 
 
-@router.get("/{person}/{run}/{id}", responses=responses(404, 422))
+@router.get("/{person}/{run}/{id}", responses=responses(404))
 def show_portrait(person: Part, run: Part, id: Part, studio: MyStudio) -> schemas.Portrait:
     """One portrait and its verdicts."""
     return schemas.Portrait.of(studio.portrait(f"{person}/{run}/{id}"))
@@ -49,7 +49,7 @@ def show_portrait(person: Part, run: Part, id: Part, studio: MyStudio) -> schema
 @router.get(
     "/{person}/{run}/{id}/picture",
     response_class=FileResponse,
-    responses={**responses(404, 422), 200: {"content": {kind: {} for kind in _MEDIA.values()}}},
+    responses={**responses(404), 200: {"content": {kind: {} for kind in _MEDIA.values()}}},
 )
 def show_picture(person: Part, run: Part, id: Part, studio: MyStudio) -> FileResponse:
     """The picture itself, with its recipe and the mark of a generated picture inside."""
@@ -60,13 +60,13 @@ def show_picture(person: Part, run: Part, id: Part, studio: MyStudio) -> FileRes
     return FileResponse(path, media_type=_MEDIA[path.suffix], headers={"Cache-Control": "private, no-store"})
 
 
-@router.get("/{person}/{run}/{id}/recipe", responses=responses(404, 422))
+@router.get("/{person}/{run}/{id}/recipe", responses=responses(404))
 def show_recipe(person: Part, run: Part, id: Part, studio: MyStudio) -> dict[str, Any]:
     """Engine, packs with revisions, style, seed and shot: enough to paint the same picture again."""
     return dict(studio.portrait(f"{person}/{run}/{id}").recipe)
 
 
-@router.delete("/{person}/{run}/{id}", status_code=204, responses=responses(404, 422))
+@router.delete("/{person}/{run}/{id}", status_code=204, responses=responses(404))
 def delete_portrait(person: Part, run: Part, id: Part, studio: MyStudio) -> Response:
     """Deletes one portrait and everything known of it."""
     studio.delete([f"{person}/{run}/{id}"])
