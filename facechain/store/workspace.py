@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from facechain import disk
 from facechain.errors import Missing, PersonError, PersonExists, PersonMissing, StoreError
+from facechain.store.learned import Training, newest_training
 from facechain.store.people import (
     SHEET,
     KeptPhoto,
@@ -49,7 +50,7 @@ from facechain.types import Person, Portrait, Tag, Verdict
 if TYPE_CHECKING:
     from facechain.store.records import Records
 
-__all__ = ["KeptPhoto", "KeptPortrait", "PersonSummary", "Workspace"]
+__all__ = ["KeptPhoto", "KeptPortrait", "PersonSummary", "Training", "Workspace"]
 
 
 class Workspace:
@@ -136,6 +137,10 @@ class Workspace:
     def learned(self, slug: str) -> Path:
         """Where engines keep what they learned of the person; it goes when they are forgotten."""
         return self._known(slug) / "learned"
+
+    def training(self, slug: str) -> Training | None:
+        """The newest training of the person, as far as it has come. None when there was none."""
+        return newest_training(self.learned(slug))
 
     # ── portraits ────────────────────────────────────────────────────────────────────────────────
 

@@ -1,0 +1,163 @@
+// What every board of the app does: clicks, uploads, search and the before/after slider. No libraries, no network.
+(() => {
+  const store = { get: (k) => { try { return localStorage.getItem(k) } catch { return null } },
+                  set: (k, v) => { try { localStorage.setItem(k, v) } catch { /* private windows */ } } }
+
+  function theme(choice) {
+    const dark = choice === 'dark' || (choice !== 'light' && matchMedia('(prefers-color-scheme: dark)').matches)
+    document.body.classList.toggle('dark', dark)
+    document.documentElement.style.colorScheme = dark ? 'dark' : 'light'
+    document.querySelectorAll('[data-theme-choice]').forEach((b) =>
+      b.setAttribute('aria-pressed', String(b.dataset.themeChoice === choice)))
+  }
+  window.facechainTheme = () => theme(store.get('facechain-theme') || 'system')
+  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', window.facechainTheme)
+
+  function fields(from) {
+    const form = from.closest('[data-form]')
+    const values = {}
+    if (form) for (const field of form.querySelectorAll('[data-field]')) {
+      values[field.dataset.field] = field.type === 'checkbox' ? field.checked : field.value
+    }
+    return values
+  }
+
+  function tell(box, text, kind) {
+    const line = box.querySelector('[data-said]')
+    if (!line) return
+    line.textContent = text
+    line.dataset.kind = kind || ''
+  }
+
+  async function upload(box, files, trigger) {
+    if (!files.length || box.dataset.busy) return
+    box.dataset.busy = '1'
+    const words = JSON.parse(box.dataset.words)
+    const batch = box.dataset.batch || [...crypto.getRandomValues(new Uint8Array(8))]
+      .map((b) => b.toString(16).padStart(2, '0')).join('')
+    const bar = box.querySelector('progress')
+    if (bar) { bar.hidden = false; bar.max = files.length; bar.value = 0 }
+    const refused = []
+    let done = 0
+    for (const file of files) {
+      tell(box, words.sending.replace('{done}', done + 1).replace('{total}', files.length))
+      try {
+        const limit = Number(box.dataset.limit)
+        if (file.size > limit) {
+          refused.push({ name: file.name, what: words.large.replace('{name}', file.name) })
+        } else {
+          const answer = await fetch(`/uploads/${batch}?name=${encodeURIComponent(file.name)}`, {
+            method: 'POST', body: file, headers: { 'X-FaceChain': '1', 'Content-Type': 'application/octet-stream' } })
+          const said = await answer.json()
+          if (!answer.ok) refused.push({ name: file.name, what: said.what + ' ' + said.next_step })
+        }
+      } catch { refused.push({ name: file.name, what: words.lost.replace('{name}', file.name) }) }
+      done += 1
+      if (bar) bar.value = done
+    }
+    delete box.dataset.busy
+    if (bar) bar.hidden = true
+    tell(box, refused.length === files.length ? refused.map((r) => r.what).join(' ') : '', 'bad')
+    trigger('click', { do: 'uploaded', id: batch, fields: { refused, sent: files.length - refused.length } })
+  }
+
+  async function dropped(transfer) {
+    const files = []
+    async function walk(entry) {
+      if (entry.isFile) files.push(await new Promise((ok, no) => entry.file(ok, no)))
+      else if (entry.isDirectory) {
+        const reader = entry.createReader()
+        for (;;) {
+          const some = await new Promise((ok, no) => reader.readEntries(ok, no))
+          if (!some.length) break
+          for (const one of some) await walk(one)
+        }
+      }
+    }
+    const entries = [...transfer.items].map((i) => i.webkitGetAsEntry && i.webkitGetAsEntry()).filter(Boolean)
+    if (!entries.length) return [...transfer.files]
+    for (const entry of entries) await walk(entry)
+    return files
+  }
+
+  function search(board) {
+    const box = board.querySelector('[data-search]')
+    if (!box) return
+    const wanted = box.value.trim().toLowerCase().split(/\s+/).filter(Boolean)
+    const group = board.querySelector('[data-group][aria-pressed="true"]')
+    let shown = 0
+    for (const card of board.querySelectorAll('[data-words-of]')) {
+      const words = card.dataset.wordsOf.toLowerCase()
+      const fits = wanted.every((w) => words.includes(w)) &&
+        (!group || !group.dataset.group || card.dataset.groupOf === group.dataset.group)
+      card.hidden = !fits
+      shown += fits
+    }
+    const none = board.querySelector('[data-none]')
+    if (none) none.hidden = shown > 0
+  }
+
+  window.facechainBoard = (element, trigger) => {
+    let sought = '', group = ''
+    element.addEventListener('click', (event) => {
+      const theme_ = event.target.closest('[data-theme-choice]')
+      if (theme_) { store.set('facechain-theme', theme_.dataset.themeChoice); theme(theme_.dataset.themeChoice); return }
+      const tab = event.target.closest('[data-tab]')
+      if (tab) { const b = [...document.querySelectorAll('button[role="tab"]')]
+        .find((x) => x.textContent.trim() === tab.dataset.tab); if (b) b.click() }
+      const chip = event.target.closest('[data-group]')
+      if (chip) {
+        group = chip.dataset.group
+        element.querySelectorAll('[data-group]').forEach((c) => c.setAttribute('aria-pressed', String(c === chip)))
+        search(element)
+        return
+      }
+      const button = event.target.closest('[data-do]')
+      if (!button || button.disabled) return
+      if (button.tagName === 'A') event.preventDefault()
+      if (button.dataset.confirm && !confirm(button.dataset.confirm)) return
+      trigger('click', { do: button.dataset.do, id: button.dataset.id || '', fields: fields(button) })
+    })
+    element.addEventListener('keydown', (event) => {
+      if (event.key === 'Enter' && event.target.matches('input[data-enter]')) {
+        const button = event.target.closest('[data-form]').querySelector('[data-do]')
+        if (button) button.click()
+      }
+    })
+    element.addEventListener('input', (event) => {
+      if (event.target.matches('[data-search]')) { sought = event.target.value; search(element) }
+      if (event.target.matches('[data-cut]')) event.target.closest('.compare').style.setProperty('--cut', event.target.value + '%')
+    })
+    element.addEventListener('change', (event) => {
+      if (event.target.matches('input[type=file][data-files]')) {
+        upload(event.target.closest('[data-drop]'), [...event.target.files], trigger)
+        event.target.value = ''
+        return
+      }
+      const changed = event.target.closest('[data-change]')
+      if (changed) trigger('click', { do: changed.dataset.change, id: changed.dataset.id || '',
+        fields: { value: changed.type === 'checkbox' ? changed.checked : changed.value } })
+    })
+    for (const kind of ['dragenter', 'dragover']) element.addEventListener(kind, (event) => {
+      const box = event.target.closest('[data-drop]')
+      if (box) { event.preventDefault(); box.classList.add('over') }
+    })
+    for (const kind of ['dragleave', 'drop']) element.addEventListener(kind, (event) => {
+      const box = event.target.closest('[data-drop]')
+      if (box) { event.preventDefault(); box.classList.remove('over') }
+    })
+    element.addEventListener('drop', async (event) => {
+      const box = event.target.closest('[data-drop]')
+      if (box) upload(box, await dropped(event.dataTransfer), trigger)
+    })
+    // A board drawn anew keeps what was typed into its search.
+    new MutationObserver(() => {
+      const box = element.querySelector('[data-search]')
+      if (box && sought && box.value !== sought) { box.value = sought }
+      if (group) element.querySelectorAll('[data-group]').forEach((c) =>
+        c.setAttribute('aria-pressed', String(c.dataset.group === group)))
+      if (sought || group) search(element)
+    }).observe(element, { childList: true, subtree: true })
+    window.facechainTheme()
+  }
+})()

@@ -1,0 +1,101 @@
+"""Which engine suits what somebody has, and why; in words for them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from facechain.studio import Offer
+from facechain.types import Style
+from facechain.ui.desk import Desk
+from facechain.ui.html import badge, esc
+from facechain.ui.phrases import Words
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    cores: int
+    memory_gb: float
+    gpu: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """An engine for a wish: `obstacles` empty means that it can start now."""
+
+    offer: Offer
+    obstacles: tuple[str, ...]
+
+    @property
+    def ready(self) -> bool:
+        return not self.obstacles
+
+
+def machine() -> Machine:
+    """Read without loading anything heavy."""
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    except (AttributeError, ValueError, OSError):  # Windows
+        memory = 0.0
+    gpu = Path("/dev/nvidia0").exists() or bool(os.environ.get("CUDA_VISIBLE_DEVICES"))
+    return Machine(cores=os.cpu_count() or 1, memory_gb=memory, gpu=gpu)
+
+
+def fits(
+    desk: Desk, people: Sequence[str], style: Style, base: str, safe_only: bool, template: bool = False
+) -> list[Fit]:
+    """Every engine, those that can start first."""
+    photos = min((p.photos + p.held_out for p in desk.faces.people() if p.name in people), default=0)
+    painted_into = template or bool(style.template_pack)
+    found = [
+        Fit(offer=offer, obstacles=_obstacles(desk, offer, photos, len(people), painted_into, base, safe_only))
+        for offer in desk.faces.engines()
+    ]
+    return sorted(found, key=lambda fit: not fit.ready)
+
+
+def _obstacles(
+    desk: Desk, offer: Offer, photos: int, people: int, painted_into: bool, base: str, safe_only: bool
+) -> tuple[str, ...]:
+    w, card, said = desk.w, offer.card, []
+    if painted_into and not card.paints_canvas:
+        said.append(w("engine.not_into"))
+    if not painted_into and card.needs_canvas:
+        said.append(w("engine.needs_picture"))
+    if people > 1 and not card.needs_canvas:
+        said.append(w("engine.one_person"))
+    if photos and photos < card.min_photos:
+        said.append(w("engine.few_photos", need=card.min_photos, have=photos))
+    if card.bases and not (base or desk.faces.app.base):
+        said.append(w("engine.no_base", families=", ".join(card.bases)))
+    if offer.missing:
+        said.append(w("engine.missing", packs=", ".join(offer.missing)))
+    if safe_only and offer.commercial != "yes":
+        said.append(w("engine.not_safe"))
+    return tuple(said)
+
+
+def explain(w: Words, fit: Fit, chosen: bool) -> str:
+    """What is painted with, and why this one; or what stands in the way."""
+    card = fit.offer.card
+    learns = w("engine.instantly") if card.learns == "instantly" else w("engine.training")
+    licence = badge(
+        w(f"commercial.{fit.offer.commercial}"), {"yes": "good", "no": "bad"}.get(fit.offer.commercial, "warn")
+    )
+    state = badge(w("engine.ready"), "good") if fit.ready else badge(w("engine.not_yet"), "warn")
+    why = "".join(f"<li>{esc(line)}</li>" for line in fit.obstacles)
+    mark = badge(w("engine.chosen"), "accent") if chosen else ""
+    return (
+        f'<div class="card engine{" chosen" if chosen else ""}"><div class="badges">{mark}{state}{licence}</div>'
+        f"<strong>{esc(w.engine_title(card.name, card.title))}</strong>"
+        f'<p class="muted">{esc(w.engine_summary(card.name, card.summary))} {esc(learns)}</p>'
+        f"{f'<ul>{why}</ul>' if why else ''}</div>"
+    )
+
+
+def machine_line(w: Words) -> str:
+    have = machine()
+    memory = w("machine.memory", gb=f"{have.memory_gb:.0f}") if have.memory_gb else ""
+    return w("machine.line", cores=have.cores, memory=memory, gpu=w("machine.gpu" if have.gpu else "machine.no_gpu"))

@@ -1,0 +1,162 @@
+"""Pictures on their way out, and photos on their way in: every address is an id in the asker's own workspace.
+
+Nothing here takes a path. Thumbnails are made on the way and kept by the browser alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from fastapi import APIRouter, Request
+from fastapi.responses import FileResponse, JSONResponse, Response
+from PIL import Image
+from starlette.background import BackgroundTask
+
+from facechain.errors import FaceChainError, UserError
+from facechain.people.names import slug
+from facechain.photos.read import read_reduced
+from facechain.ui import looks
+from facechain.ui.desk import Desk
+from facechain.ui.phrases import Words
+from facechain.ui.sessions import OWNER
+
+WIDTHS = (160, 240, 320, 480, 960)  # px; what a page may ask for, so that nobody asks for a thousand sizes
+_PRIVATE = {
+    "Cache-Control": "private, max-age=600",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+}
+
+router = APIRouter(include_in_schema=False)
+
+
+def _desk(request: Request) -> Desk:
+    owner = request.scope.get(OWNER)
+    if owner is None:
+        raise UserError("Log in first.", "")
+    return Desk(owner=owner, w=Words())
+
+
+def _serve(make: Callable[[], Response]) -> Response:
+    try:
+        return make()
+    except (FaceChainError, OSError, KeyError, StopIteration):
+        # One answer for what is not there and what is another's.
+        return Response("There is no such picture.", status_code=404, media_type="text/plain")
+
+
+def _picture(path: Path, width: int, name: str = "") -> Response:
+    if width not in WIDTHS:
+        headers = {**_PRIVATE, **({"Content-Disposition": f'attachment; filename="{name}"'} if name else {})}
+        return FileResponse(path, headers=headers)
+    pixels = read_reduced(path, width)[0].pixels
+    return _small(Image.fromarray(pixels), width)
+
+
+def _small(picture: Image.Image, width: int) -> Response:
+    picture = picture.convert("RGB")
+    picture.thumbnail((width, width * 2), Image.Resampling.LANCZOS)
+    out = io.BytesIO()
+    picture.save(out, "WEBP", quality=82, method=2)
+    return Response(out.getvalue(), media_type="image/webp", headers=_PRIVATE)
+
+
+@router.get("/pictures/photo/{person}/{photo_id}")
+def photo(request: Request, person: str, photo_id: str, w: int = 320) -> Response:
+    """What was learned from: the crop of an enrolled photo."""
+
+    def make() -> Response:
+        png = _desk(request).faces.tools.workspace.crop_png(person, photo_id)
+        with Image.open(io.BytesIO(png), formats=("PNG",)) as picture:
+            return _small(picture, w if w in WIDTHS else 320)
+
+    return _serve(make)
+
+
+@router.get("/pictures/upload/{batch}/{name}")
+def uploaded(request: Request, batch: str, name: str, w: int = 240) -> Response:
+    return _serve(lambda: _picture(_desk(request).uploads.file(batch, name), w if w in WIDTHS else 240))
+
+
+@router.get("/pictures/portrait/{person}/{run}/{id}")
+def portrait(request: Request, person: str, run: str, id: str, w: int = 0, save: int = 0) -> Response:
+    def make() -> Response:
+        found = _desk(request).faces.portrait(f"{person}/{run}/{id}")
+        return _picture(found.path, w, f"{person}-{found.path.name}" if save else "")
+
+    return _serve(make)
+
+
+@router.get("/pictures/style/{id}")
+def style(request: Request, id: str, w: int = 320) -> Response:
+    """The picture a style paints into, or a drawing of how it will look."""
+
+    def make() -> Response:
+        faces = _desk(request).faces
+        wanted = faces.style(id)
+        if wanted.template_pack and faces.tools.packs.status(wanted.template_pack).present:
+            path = faces.tools.packs.path(wanted.template_pack, wanted.template_file)
+            return _picture(path, w if w in WIDTHS else 320)
+        headers = {**_PRIVATE, "Cache-Control": "public, max-age=86400"}
+        return Response(looks.draw(wanted), media_type="image/svg+xml", headers=headers)
+
+    return _serve(make)
+
+
+@router.get("/pictures/sample/{person}/{training}/{step}/{name}")
+def sample(request: Request, person: str, training: str, step: str, name: str, w: int = 240) -> Response:
+    """A picture a training painted on the way."""
+
+    def make() -> Response:
+        found = _desk(request).faces.training(slug(person))
+        samples = found.samples if found else ()
+        path = next(p for p in samples if (p.parts[-4], p.parent.name, p.name) == (training, step, name))
+        return _picture(path, w if w in WIDTHS else 240)
+
+    return _serve(make)
+
+
+@router.get("/export")
+def export(request: Request, keys: str) -> Response:
+    """A zip of portraits, their keys separated by commas."""
+
+    def make() -> Response:
+        with tempfile.NamedTemporaryFile(suffix=".zip", prefix="facechain-", delete=False) as file:
+            try:
+                _desk(request).faces.export(keys.split(","), file)  # type: ignore[arg-type]
+            except BaseException:
+                Path(file.name).unlink()
+                raise
+        gone = BackgroundTask(Path(file.name).unlink)
+        return FileResponse(file.name, filename="portraits.zip", media_type="application/zip", background=gone)
+
+    return _serve(make)
+
+
+@router.post("/uploads/{batch}")
+async def upload(request: Request, batch: str, name: str) -> Response:
+    """One photo as the body. The header keeps other sites' pages from sending any."""
+    if request.headers.get("x-facechain") != "1":
+        return JSONResponse({"what": "This is not a page of ours.", "next_step": "Use the app."}, 403)
+    try:
+        announced = int(request.headers.get("content-length") or 0)
+        path = await _desk(request).uploads.receive(batch, name, request.stream(), announced)
+    except FaceChainError as error:
+        # The rest is read and thrown away, or the browser would see a broken connection instead of the reason;
+        # a body far too large is not worth that.
+        if announced < 100_000_000:
+            await _drain(request)
+        return JSONResponse({"what": error.what, "next_step": error.next_step}, 413 if "larger" in error.what else 422)
+    return JSONResponse({"name": path.name})
+
+
+async def _drain(request: Request) -> None:
+    try:
+        async with asyncio.timeout(20):
+            async for _ in request.stream():
+                pass
+    except Exception:  # already read, or the browser went away: either way there is nothing left to do
+        return

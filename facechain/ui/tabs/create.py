@@ -1,0 +1,246 @@
+"""Create: who, which look, which engine and why; then portraits as they come, each with its likeness."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from facechain.errors import UserError
+from facechain.types import Style
+from facechain.ui import results
+from facechain.ui.desk import Desk, Shop
+from facechain.ui.engines import explain, fits, machine_line
+from facechain.ui.html import asked, badge, board, button, dropzone, empty, esc, go, url
+from facechain.ui.phrases import Words
+
+CONTROLS = ("openpose", "depth", "canny")
+
+
+def build(shop: Shop) -> None:
+    w = shop.w
+    style = gr.State("")
+    pose = gr.State({})  # batch and name of a picture to follow
+    hidden = gr.State("")  # a finished run that was cleared away
+    nobody = board("create-nobody")
+    with gr.Row(equal_height=False, elem_classes="split"):
+        with gr.Column(scale=5, min_width=320):
+            people = gr.CheckboxGroup(choices=[], label=w("create.people"), elem_id="create-people")
+            looks = board("create-looks")
+            prompt = gr.Textbox(label=w("create.prompt"), placeholder=w("create.prompt.hint"), lines=2, max_length=2000)
+            with gr.Row():
+                count = gr.Slider(1, 24, value=4, step=1, label=w("create.count"), elem_id="create-count")
+                keep = gr.Slider(1, 24, value=4, step=1, label=w("create.keep"))
+            engine = gr.Dropdown(
+                choices=[(w("engine.auto"), "")], value="", label=w("create.engine"), elem_id="create-engine"
+            )
+            why = board("create-why")
+            with gr.Accordion(w("create.advanced"), open=False):
+                with gr.Row():
+                    seed = gr.Number(label=w("create.seed"), info=w("create.seed.help"), precision=0, value=None)
+                    budget = gr.Number(label=w("create.budget"), info=w("create.budget.help"), precision=0, value=None)
+                with gr.Row():
+                    strength = gr.Slider(
+                        0, 1, value=1, step=0.05, label=w("create.strength"), info=w("create.strength.help")
+                    )
+                    shape = gr.Number(
+                        label=w("create.shape"), info=w("create.shape.help"), value=None, minimum=0, maximum=1
+                    )
+                with gr.Row():
+                    steps = gr.Number(label=w("create.steps"), info=w("create.default"), precision=0, value=None)
+                    guidance = gr.Number(label=w("create.guidance"), info=w("create.default"), value=None)
+                    scale = gr.Number(label=w("create.scale"), info=w("create.default"), value=None)
+                gr.HTML(f'<div class="field-title">{esc(w("create.pose"))}</div>')
+                posed = board("create-pose", _pose(w, {}))
+                control = gr.Radio(
+                    [(w(f"create.control.{kind}"), kind) for kind in CONTROLS],
+                    value=CONTROLS[0],
+                    label=w("create.control"),
+                )
+                negative = gr.Textbox(label=w("create.negative"), max_length=2000)
+                base = gr.Textbox(label=w("create.base"), info=w("create.base.help"))
+                format_ = gr.Radio(["png", "jpeg", "webp"], value="png", label=w("create.format"))
+            make = gr.Button(w("create.make"), variant="primary", size="lg", elem_id="create-make")
+        with gr.Column(scale=7, min_width=320):
+            shown = board("create-results")
+
+    shop.watch.add(nobody, _nobody, kinds=("enrol",))
+    shop.watch.add(people, _choices, [people], kinds=("enrol",))
+    shop.watch.add(looks, _looks, [style], kinds=("fetch",))
+    shop.watch.add(engine, _engines, [engine], kinds=("fetch",))
+    shop.watch.add(why, _why, [people, style, engine, base, shop.safe_only], kinds=("fetch", "enrol"))
+    shop.watch.add(
+        shown,
+        lambda desk, hidden: results.shown(desk, results.newest(desk, template=False, hidden=hidden)),
+        [hidden],
+        kinds=("make",),
+        live=True,
+    )
+
+    def on_look(request: gr.Request, event: gr.EventData, current: str, *given: Any) -> tuple[Any, ...]:
+        desk, (do, id, _) = shop.desk(request), asked(event)
+        chosen = id if do == "style" and id != current else ("" if do == "style" else current)
+        return chosen, _looks(desk, chosen), _why(desk, given[0], chosen, *given[1:])
+
+    shop.on(looks.click, on_look, [style, people, engine, base, shop.safe_only], [style, looks, why])
+    for changed in (people, engine, base):
+        shop.draw(changed.change, _why, [people, style, engine, base, shop.safe_only], [why])
+
+    def on_pose(request: gr.Request, event: gr.EventData, current: dict[str, str]) -> tuple[Any, ...]:
+        desk, (do, id, fields) = shop.desk(request), asked(event)
+        results.warn(w, fields)
+        files = desk.uploads.files(id) if do == "uploaded" else []
+        current = {"batch": id, "name": files[0].name} if files else {} if do == "discard" else current
+        return current, _pose(w, current)
+
+    shop.on(posed.click, on_pose, [pose], [pose, posed])
+
+    def on_make(request: gr.Request, given: dict[Any, Any]) -> tuple[Any, ...]:
+        desk, who, look = shop.desk(request), given[people], given[style]
+        model = desk.check_base(given[base])
+        chosen = _choose(desk, who, look, given[engine], model, given[shop.safe_only])
+        finer = {name: (kind, given[field]) for name, (kind, field) in fields.items()}
+        options: dict[str, Any] = {name: kind(value) for name, (kind, value) in finer.items() if value is not None}
+        if chosen == "template":
+            options = {name: value for name, value in options.items() if name == "shape"}
+            options |= {"strength": float(given[strength])} if given[strength] != 1 else {}
+        elif given[pose]:
+            options["control"] = given[control]
+        made, most = int(given[count]), int(given[budget] or 0)
+        desk.submit(
+            "make",
+            results.arguments(
+                who,
+                engine=chosen,
+                style=look,
+                base=model,
+                prompt=given[prompt],
+                negative=given[negative],
+                count=made,
+                keep=min(int(given[keep]), most or made),
+                budget=most or None,
+                seed=None if given[seed] is None else int(given[seed]),
+                options=options,
+                pose={"": str(desk.uploads.file(**given[pose]))} if "control" in options else {},
+                format=given[format_],
+            ),
+        )
+        return results.shown(desk, results.newest(desk, template=False)), ""
+
+    fields = {"steps": (int, steps), "guidance": (float, guidance), "scale": (float, scale), "shape": (float, shape)}
+    others = {prompt, count, keep, seed, budget, strength, negative, format_, pose, control}
+    asked_for = {people, style, engine, base, shop.safe_only, *others, *(field for _, field in fields.values())}
+    shop.on(make.click, on_make, asked_for, [shown, hidden])
+
+    def on_shown(request: gr.Request, event: gr.EventData, hidden: str) -> tuple[Any, ...]:
+        desk, (do, id, _) = shop.desk(request), asked(event)
+        again: tuple[Any, ...] = (gr.skip(), gr.skip(), gr.skip())
+        if do in ("clear", "dismiss"):
+            hidden = id
+        elif do == "again":
+            portrait = desk.faces.portrait(id)
+            recipe = portrait.recipe
+            again = (recipe.get("seed"), list(portrait.people), str(recipe.get("style") or ""))
+            gr.Info(w("create.again", seed=recipe.get("seed")))
+        else:
+            results.act(desk, do, id)
+        return hidden, results.shown(desk, results.newest(desk, template=False, hidden=hidden)), *again
+
+    shop.on(shown.click, on_shown, [hidden], [hidden, shown, seed, people, style])
+
+
+def _pose(w: Words, picture: dict[str, str]) -> str:
+    if not picture:
+        return dropzone(w, w("create.pose"), "", many=False)
+    shown = url("pictures", "upload", picture["batch"], picture["name"], w=240)
+    return f'<div class="row"><img class="mini" src="{shown}" alt="">{button("discard", w("create.pose.none"))}</div>'
+
+
+# ── pieces ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def _nobody(desk: Desk) -> str:
+    w = desk.w
+    if desk.faces.people():
+        return ""
+    return empty(w("create.nobody"), w("create.nobody.next"), go(w("tab.people"), w("people.add")))
+
+
+def _choices(desk: Desk, chosen: list[str]) -> Any:
+    names = [person.name for person in desk.faces.people()]
+    kept = [name for name in chosen or () if name in names]
+    return gr.update(choices=names, value=kept or names[:1], visible=bool(names))
+
+
+def _engines(desk: Desk, chosen: str) -> Any:
+    w = desk.w
+    named = [(w.engine_title(o.card.name, o.card.title), o.card.name) for o in desk.faces.engines()]
+    return gr.update(choices=[(w("engine.auto"), ""), *named], value=chosen or "")
+
+
+def _looks(desk: Desk, chosen: str) -> str:
+    """Styles by group, searchable; those that can be painted without a base model come first."""
+    w = desk.w
+    styles = sorted(desk.faces.styles(), key=lambda s: (not s.template_pack, s.group, s.title))
+    groups = list(dict.fromkeys(s.group for s in styles if s.group))
+    chips = "".join(
+        f'<button type="button" class="chip" data-group="{esc(g)}" aria-pressed="{str(not g).lower()}">'
+        f"{esc(w.group(g) if g else w('create.all'))}</button>"
+        for g in ("", *groups)
+    )
+    cards = "".join(_look(w, s, s.id == chosen) for s in styles)
+    return (
+        f'<div class="field-title" id="looks-title">{esc(w("create.style"))}</div>'
+        f'<div class="row"><input type="search" class="search" data-search placeholder="{esc(w("create.search"))}" '
+        f'aria-label="{esc(w("create.search"))}"></div>'
+        f'<div class="chips" role="group" aria-label="{esc(w("create.groups"))}">{chips}</div>'
+        f'<div class="grid looks" role="group" aria-labelledby="looks-title">{cards}</div>'
+        f'<p class="muted" data-none hidden>{esc(w("create.none"))}</p>'
+    )
+
+
+def _look(w: Words, style: Style, chosen: bool) -> str:
+    title = w.style_title(style.id, style.title)
+    words = f"{title} {style.title} {style.group} {w.group(style.group)} {style.id.replace('_', ' ')}"
+    here = badge(w("create.here"), "good") if style.template_pack else ""
+    return (
+        f'<button type="button" class="card look" data-do="style" data-id="{esc(style.id)}"'
+        f' aria-pressed="{str(chosen).lower()}" '
+        f'data-words-of="{esc(words)}" data-group-of="{esc(style.group)}">'
+        f'<img src="{url("pictures", "style", style.id, w=240)}" alt="" loading="lazy">'
+        f'<span class="look-title">{esc(title)}</span>{here}</button>'
+    )
+
+
+def _why(desk: Desk, people: list[str], look: str, engine: str, base: str, safe_only: bool) -> str:
+    w = desk.w
+    found = fits(desk, people or (), desk.faces.style(look), base or "", safe_only)
+    chosen = next((f for f in found if f.offer.card.name == engine), None) if engine else found[0]
+    if chosen is None:
+        return ""
+    if not engine and not chosen.ready:
+        line = w("engine.none") if look else w("engine.choose_style")
+    else:
+        line = w("engine.by_hand") if engine else w("engine.because")
+    return f'<p class="muted">{esc(line)} {esc(machine_line(w))}</p>' + (
+        explain(w, chosen, chosen=True) if engine or chosen.ready else _others(w, found)
+    )
+
+
+def _others(w: Words, found: list[Any]) -> str:
+    cards = "".join(explain(w, fit, chosen=False) for fit in found[:4])
+    return f'<details class="fold"><summary>{esc(w("engine.all"))}</summary><div class="stack">{cards}</div></details>'
+
+
+def _choose(desk: Desk, people: list[str], look: str, engine: str, base: str, safe_only: bool) -> str:
+    """The engine's name. Raises UserError saying what stands in the way."""
+    w = desk.w
+    if not people:
+        raise UserError(w("create.need.person"), "")
+    found = fits(desk, people, desk.faces.style(look), base, safe_only)
+    chosen = next((f for f in found if f.offer.card.name == engine), found[0])
+    if not chosen.ready:
+        if not look and not engine:
+            raise UserError(w("create.need.style"), "")
+        raise UserError(w("create.cannot"), " ".join(chosen.obstacles))
+    return chosen.offer.card.name
