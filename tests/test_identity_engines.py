@@ -1,27 +1,22 @@
 """Every identity engine on small random models: paints, obeys its scale, and leaves no trace."""
 
+import copy
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import identity_kit as kit
 import numpy as np
 import pytest
 import tiny_identity as tiny
 import torch
+from identity_kit import ENGINES, assert_untouched, marks, plain
 
-from facechain.engines.arc2face import Arc2FaceEngine
-from facechain.engines.diffusion.words import Encoder
 from facechain.engines.faceid import FaceIdEngine
-from facechain.engines.fact import FactEngine
-from facechain.engines.instantid import InstantIdEngine
-from facechain.engines.photomaker import PhotoMakerEngine
-from facechain.engines.pulid import PulidEngine
 from facechain.errors import Cancelled, ConfigError, EngineError, PackError, PackMissing, PersonError
 from facechain.types import Photo
-
-UNIT = tiny.FakeReader("w600k_r50", unit_norm=True)
-RAW = tiny.FakeReader("glintr100", unit_norm=False)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -29,80 +24,9 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
-def clip_folder(folder):
-    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
-
-    torch.manual_seed(0)
-    config = CLIPVisionConfig(
-        hidden_size=64, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, image_size=56, patch_size=14
-    )
-    CLIPVisionModelWithProjection(config).save_pretrained(folder)
-    return folder
-
-
-def faceid(name, structure, family="sd15", **more):
-    def make(folder, base):
-        file = tiny.save(folder / name, tiny.weights(structure, tiny.layout(base())))
-        reader = tiny.FakeReader("w600k_r50", unit_norm="unnorm" not in name)
-        clip = clip_folder(folder / "clip") if "plus" in structure else None
-        return FaceIdEngine(base=base, checkpoint=file, reader=reader, clip=clip, **more)
-
-    return family, make
-
-
-def instantid(folder, base):
-    file = tiny.save(folder / "ip-adapter.bin", tiny.weights("instantid", tiny.layout(base())))
-    return InstantIdEngine(base=base, checkpoint=file, identitynet=tiny.identitynet(folder), reader=RAW)
-
-
-def photomaker(version):
-    def make(folder, base):
-        flat = tiny.weights(f"photomaker_{version}", tiny.layout(base()))
-        flat["id_encoder.fuse_module.layer_norm.weight"] *= 30  # one word among 77 must show in so small a model
-        reader = tiny.FakeReader("w600k_r50", unit_norm=False)
-        return PhotoMakerEngine(
-            base=base, checkpoint=tiny.save(folder / f"photomaker-{version}.bin", flat), reader=reader
-        )
-
-    return make
-
-
-def pulid(structure):
-    def make(folder, base):
-        flat = tiny.weights(structure, tiny.layout(base()))
-        tower = tiny.save(folder / "eva.pt", tiny.weights("eva_clip"))
-        return PulidEngine(base=base, checkpoint=tiny.save(folder / "pulid.safetensors", flat), reader=RAW, tower=tower)
-
-    return make
-
-
-def fact(folder, base):
-    file = tiny.save(folder / "film.ckpt", tiny.weights("fact", tiny.layout(base())))
-    return FactEngine(base=base, checkpoint=file, transface=tiny.save(folder / "tf.pt", tiny.weights("transface")))
-
-
-ENGINES = {
-    "faceid": faceid("ip-adapter-faceid_sd15.bin", "faceid"),
-    "faceid-xl": faceid("ip-adapter-faceid_sdxl.bin", "faceid", "sdxl"),
-    "plus": faceid("ip-adapter-faceid-plus_sd15.bin", "faceid_plus"),
-    "plusv2": faceid("ip-adapter-faceid-plusv2_sdxl.bin", "faceid_plus", "sdxl"),
-    "portrait": faceid("ip-adapter-faceid-portrait_sd15.bin", "portrait"),
-    "unnorm": faceid("ip-adapter-faceid-portrait_sdxl_unnorm.bin", "instantid", "sdxl"),
-    "instantid": ("sdxl", instantid),
-    "photomaker-v1": ("sdxl", photomaker("v1")),
-    "photomaker-v2": ("sdxl", photomaker("v2")),
-    "pulid-v1": ("sdxl", pulid("pulid_v1")),
-    "pulid-v1.1": ("sdxl", pulid("pulid_v11")),
-    "fact": ("sd15", fact),
-}
-PLAIN = {"steps": 2, "guidance": 3.0}
-OFF = {"scale": 0.0}
-
-
 @pytest.fixture(scope="module")
 def bases(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bases")
-    return {"sd15": tiny.sd15(folder), "sdxl": tiny.sdxl(folder)}
+    return kit.bases(tmp_path_factory.mktemp("bases"))
 
 
 @pytest.fixture(scope="module", params=ENGINES)
@@ -110,45 +34,7 @@ def ready(request, bases, tmp_path_factory):
     """(engine, the pipeline it paints with, options that turn the face off, options that are quick)."""
     family, make = ENGINES[request.param]
     engine = make(tmp_path_factory.mktemp("files"), lambda: bases[family])
-    off = OFF | ({"control_scale": 0.0} if request.param == "instantid" else {})
-    # PhotoMaker's face comes in after the first step, and the last step changes little.
-    quick = {"merge_after": 0, "steps": 3} if "photomaker" in request.param else {}
-    return engine, bases[family], off, quick
-
-
-def plain(pipe, shot):
-    """What the base paints by itself."""
-    made = pipe(
-        **Encoder(pipe).encode(shot.prompt, shot.negative).arguments(),
-        width=64,
-        height=64,
-        num_inference_steps=2,
-        guidance_scale=shot.options["guidance"],
-        generator=torch.Generator("cpu").manual_seed(shot.seed),
-        output_type="np",
-    ).images[0]
-    return (made * 255).round().astype(np.uint8)
-
-
-def marks(pipe):
-    """Everything a sitting may touch: tensors, their places, processors, modules."""
-    nets = [pipe.unet, pipe.text_encoder, pipe.vae]
-    tensors = {
-        f"{n}.{k}": (v, v.clone(), v.data_ptr()) for n, net in enumerate(nets) for k, v in net.state_dict().items()
-    }
-    return tensors, dict(pipe.unet.attn_processors), list(pipe.unet.modules()), dict(pipe.unet.config)
-
-
-def assert_untouched(pipe, before):
-    tensors, processors, modules, config = before
-    now = marks(pipe)
-    assert now[0].keys() == tensors.keys()
-    for key, (_, copy, place) in tensors.items():
-        assert now[0][key][2] == place
-        assert torch.equal(now[0][key][0], copy)
-    assert now[1] == processors
-    assert all(a is b for a, b in zip(now[2], modules, strict=True))
-    assert now[3] == config
+    return engine, bases[family], kit.off(request.param), kit.quick(request.param)
 
 
 def test_paints_the_person_and_the_same_again(ready):
@@ -170,6 +56,8 @@ def test_paints_the_person_and_the_same_again(ready):
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_scale_zero_is_the_base_bit_for_bit(ready, guidance):
     engine, pipe, off, _ = ready
+    if engine.card.name == "arc2face":
+        pytest.skip("has a text encoder of its own; see below")
     with engine.sitting(engine.learn(tiny.person()), tiny.STYLE) as paint:
         on, silent = (paint(tiny.shot(guidance=guidance, **more)) for more in ({}, off))
     assert np.array_equal(silent, plain(pipe, tiny.shot(guidance=guidance)))
@@ -183,13 +71,18 @@ def test_nothing_stays_after_a_sitting_or_an_exception(ready):
         paint(tiny.shot(**quick))
     assert_untouched(pipe, before)
 
+    steps: list[int] = []
+
     def stop(*_):
-        raise Cancelled
+        steps.append(1)
+        if len(steps) == 2:
+            raise Cancelled
 
     hook = pipe.unet.conv_out.register_forward_pre_hook(stop)
     with pytest.raises(Cancelled), engine.sitting(identity, tiny.STYLE) as paint:
-        paint(tiny.shot(**quick))
+        paint(tiny.shot(**{**quick, "steps": 4}))
     hook.remove()
+    assert len(steps) == 2, "it has to break off in the middle"
     assert_untouched(pipe, before)
 
 
@@ -230,35 +123,59 @@ def test_a_reader_for_another_method_is_refused(ready):
         engine._reader = kept
 
 
-@pytest.mark.parametrize("name", ["faceid", "instantid", "pulid-v1.1", "fact", "photomaker-v2"])
-def test_two_people_side_by_side_give_the_pixels_of_each_alone(name, tmp_path):
+@pytest.fixture(scope="module")
+def twins(bases):
+    """Two bases of each family with the same weights."""
+    return {family: (copy.deepcopy(pipe), copy.deepcopy(pipe)) for family, pipe in bases.items()}
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_two_people_side_by_side_give_the_pixels_of_each_alone(name, twins, tmp_path):
     family, make = ENGINES[name]
-    build = {"sd15": tiny.sd15, "sdxl": tiny.sdxl}[family]
-    pipes = threading.local()
-    spare = [build(tmp_path) for _ in range(3)]
-
-    def base():
-        if not hasattr(pipes, "mine"):
-            pipes.mine = spare.pop()
-        return pipes.mine
-
-    engine = make(tmp_path, base)  # one engine, as a server has
-    quick = {"merge_after": 0} if "photomaker" in name else {}
+    own = threading.local()
+    own.base = twins[family][0]
+    engine = make(tmp_path, lambda: own.base)  # one engine for both threads, as a server has
     people = [engine.learn(tiny.person(tiny.crop(n), name=str(n))) for n in (1, 11)]
+
+    def sit(number):
+        own.base = twins[family][number]
+        with engine.sitting(people[number], tiny.STYLE) as paint:
+            return [paint(tiny.shot(seed, **kit.quick(name))) for seed in (1, 2)]
+
+    alone = [sit(0), sit(1)]
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(sit, (0, 1)))
+    assert not np.array_equal(alone[0], alone[1])
+    assert np.array_equal(alone, together)
+
+
+@pytest.mark.parametrize("name", ["faceid", "photomaker-v1"])
+def test_sittings_on_one_base_wait_for_each_other(name, bases, tmp_path):
+    family, make = ENGINES[name]
+    engine = make(tmp_path, lambda: bases[family])
+    people = [engine.learn(tiny.person(tiny.crop(n), name=str(n))) for n in (1, 11)]
+    inside, most = [], []
 
     def sit(identity):
         with engine.sitting(identity, tiny.STYLE) as paint:
-            return [paint(tiny.shot(seed, **quick)) for seed in (1, 2, 3)]
+            inside.append(identity)
+            most.append(len(inside))
+            made = [paint(tiny.shot(seed, **kit.quick(name))) for seed in (1, 2)]
+            inside.remove(identity)
+        return made
 
     alone = [sit(person) for person in people]
-    together: dict[int, list] = {}
-    threads = [threading.Thread(target=lambda n=n: together.update({n: sit(people[n])})) for n in (0, 1)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for n in (0, 1):
-        assert all(np.array_equal(a, b) for a, b in zip(alone[n], together[n], strict=True))
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(sit, people))
+    assert max(most) == 1
+    assert np.array_equal(alone, together)
+    with (
+        engine.sitting(people[0], tiny.STYLE),
+        pytest.raises(EngineError, match="still open here"),
+        engine.sitting(people[1], tiny.STYLE),
+    ):
+        pass
+    assert np.array_equal(sit(people[0]), alone[0]), "after a refusal the next one has its turn"
 
 
 # ── each engine's own ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -267,7 +184,7 @@ def test_two_people_side_by_side_give_the_pixels_of_each_alone(name, tmp_path):
 def test_instantid_pose_extra_controls_and_face_only(bases, tmp_path):
     from diffusers import ControlNetModel
 
-    engine = instantid(tmp_path, lambda: bases["sdxl"])
+    engine = kit.instantid(tmp_path, lambda: bases["sdxl"])
     folder = tiny.identitynet(tmp_path / "c", seed=5)
     engine._controlnets = lambda kind: ControlNetModel.from_pretrained(folder)
     left = [[0.1, 0.2], [0.3, 0.2], [0.2, 0.3], [0.1, 0.4], [0.3, 0.4]]
@@ -293,7 +210,7 @@ def test_instantid_pose_extra_controls_and_face_only(bases, tmp_path):
 
 
 def test_photomaker_rules_for_the_trigger(bases, tmp_path):
-    engine = photomaker("v1")(tmp_path, lambda: bases["sdxl"])
+    engine = kit.photomaker("v1")(tmp_path, lambda: bases["sdxl"])
     with engine.sitting(engine.learn(tiny.person()), tiny.STYLE) as paint:
 
         def at(prompt, **more):
@@ -312,14 +229,14 @@ def test_photomaker_rules_for_the_trigger(bases, tmp_path):
 
 
 def test_pulid_without_its_tower_says_what_is_missing(bases, tmp_path):
-    engine = pulid("pulid_v11")(tmp_path, lambda: bases["sdxl"])
+    engine = kit.pulid("pulid_v11")(tmp_path, lambda: bases["sdxl"])
     engine._tower = tmp_path / "nowhere.pt"
     with pytest.raises(PackMissing, match="nowhere"), engine.sitting(engine.learn(tiny.person()), tiny.STYLE):
         pass
 
 
 def test_pulid_presets_differ_and_unknown_ones_are_refused(bases, tmp_path):
-    engine = pulid("pulid_v1")(tmp_path, lambda: bases["sdxl"])
+    engine = kit.pulid("pulid_v1")(tmp_path, lambda: bases["sdxl"])
     with engine.sitting(engine.learn(tiny.person()), tiny.STYLE) as paint:
         made = [paint(tiny.shot(preset=name, scale=4.0)) for name in ("fidelity", "style", "plain")]
         assert not np.array_equal(made[0], made[1])
@@ -338,7 +255,7 @@ def test_plus_without_clip_is_refused(bases, tmp_path):
 
 def test_an_adapter_for_another_base_is_refused_before_painting(bases, tmp_path):
     file = tiny.save(tmp_path / "ip-adapter-faceid_sdxl.bin", tiny.weights("faceid", tiny.layout(bases["sdxl"])))
-    engine = FaceIdEngine(base=lambda: bases["sd15"], checkpoint=file, reader=UNIT)
+    engine = FaceIdEngine(base=lambda: bases["sd15"], checkpoint=file, reader=kit.UNIT)
     before = marks(bases["sd15"])
     with pytest.raises(EngineError, match="wide"), engine.sitting(engine.learn(tiny.person()), tiny.STYLE):
         pass
@@ -346,7 +263,7 @@ def test_an_adapter_for_another_base_is_refused_before_painting(bases, tmp_path)
 
 
 def test_identitynet_that_does_not_fit_is_refused(bases, tmp_path):
-    engine = instantid(tmp_path, lambda: bases["sdxl"])
+    engine = kit.instantid(tmp_path, lambda: bases["sdxl"])
     weights = tmp_path / "ControlNetModel" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
     with pytest.raises(PackError, match="do not fit"), engine.sitting(engine.learn(tiny.person()), tiny.STYLE):
@@ -362,13 +279,8 @@ def test_sizes_that_diffusion_cannot_paint_are_refused(bases, tmp_path):
 
 
 @pytest.fixture
-def arc2face(tmp_path):
-    base = tiny.sd15(tmp_path, context=576)
-    shapes = tiny.formats.arc2face_text(
-        tiny.layout(base), layers=2, mlp=1152, vocabulary=len(base.tokenizer), positions=77
-    )
-    file = tiny.save(tmp_path / "pytorch_model.pt", tiny.filled(shapes))
-    return base, Arc2FaceEngine(base=lambda: base, text_encoder=file, reader=tiny.FakeReader("arcface", True))
+def arc2face(bases, tmp_path):
+    return bases["arc2face"], kit.arc2face(tmp_path, lambda: bases["arc2face"])
 
 
 def test_arc2face_paints_the_code_and_leaves_the_base_alone(arc2face):

@@ -229,7 +229,8 @@ def test_identitynet_is_a_controlnet_fed_with_face_tokens(tmp_path):
     sample, picture = torch.randn(2, 4, 8, 8), torch.rand(2, 3, 64, 64)
     added = {"text_embeds": torch.randn(2, 64), "time_ids": torch.ones(2, 6)}
     net, plain = open_identitynet(folder, "cpu", torch.float32), ControlNetModel.from_pretrained(folder)
-    view = net.for_face(face)
+    view = net.view()
+    view.face = face
     assert net.face is None, "the shared weights know nobody"
     for scale in (0.0, 0.5, 1.0):
         with torch.no_grad():

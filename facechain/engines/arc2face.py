@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ CARD = EngineCard(
 @dataclass(frozen=True, kw_only=True)
 class Arc2FaceSettings(Brush):
     scale: float = 1.0  # 0: an unnamed person, 1: as published; between, the word and the face are mixed
+    average: bool = True  # one face averaged over all photos; False: the best photo alone
     sampler: str = "dpmpp_2m"
     steps: int = 25
     guidance: float = 3.0
@@ -64,10 +64,11 @@ class Arc2FaceEngine(OnePhotoEngine):
         encoder = with_weights(pipe.text_encoder, file.under("text_model."))
         own = {} if self._unet is None else {"unet": open_unet(self._unet, pipe.unet)}
         pipe = sibling(pipe, type(pipe), text_encoder=encoder, **own)
-        prompt = functools.partial(face_prompt, pipe.tokenizer, encoder, identity.data.fused.vector)
 
         def one(shot: Shot, onto: Canvas | None = None) -> Pixels:
             chosen = settings(Arc2FaceSettings, style, shot)
-            return paint(pipe, shot, chosen, onto, self._controlnets, prompt_embeds=prompt(chosen.scale))
+            face = identity.data.fused if chosen.average else identity.data.vectors[0]
+            prompt = face_prompt(pipe.tokenizer, encoder, face.vector, chosen.scale)
+            return paint(pipe, shot, chosen, onto, self._controlnets, prompt_embeds=prompt)
 
         yield one

@@ -23,10 +23,15 @@ class FaceIdSettings(Brush):
     scale: float = 1.0  # of the face, 0…1
     lora_scale: float = 1.0  # of the low-rank weights inside the file; none at scale 0
     structure_scale: float = 1.0  # PlusV2: of what CLIP saw, beside the face vector
-    fuse: bool = False  # Portrait: one averaged face instead of up to five beside each other; the others always do
+    average: bool = True  # one face averaged over all photos; False: the best photo alone
     sampler: str = "ddim"
     steps: int = 30
     guidance: float = 7.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class PortraitSettings(FaceIdSettings):
+    average: bool = False  # up to five photos beside each other
 
 
 def _card(name: str, title: str, base: str, summary: str, clip: bool = False) -> EngineCard:
@@ -78,14 +83,15 @@ class FaceIdEngine(OnePhotoEngine):
         from facechain.engines.identity.lora import merged, numbered_pairs
         from facechain.engines.identity.project import Projector
 
+        kind = PortraitSettings if file.kind == "portrait" else FaceIdSettings
         weights = file.under("ip_adapter.")
         tokens = functools.cache(Projector(file, identity.data, self._clip).tokens)
         pairs = {} if file.kind.startswith("portrait") else numbered_pairs(pipe.unet, weights)
         with face_in(pipe.unet, weights, ("to_k_ip", "to_v_ip")) as face, merged(pipe.unet, pairs) as lora:
 
             def one(shot: Shot, onto: Canvas | None = None) -> Pixels:
-                chosen = settings(FaceIdSettings, style, shot)
-                face.give(tokens(chosen.structure_scale, chosen.fuse))
+                chosen = settings(kind, style, shot)
+                face.give(tokens(chosen.structure_scale, chosen.average))
                 face.dial.scale = chosen.scale
                 lora.set(chosen.lora_scale if chosen.scale else 0.0)
                 return paint(pipe, worded(shot, style, identity.data), chosen, onto, self._controlnets)

@@ -34,7 +34,7 @@ class FactSettings(Brush):
     scale: float = 0.5
     until: float = 1.0  # share of the steps the face takes part in; early ones decide most, and each costs 2/5 more
     most_photos: int = 1  # every photo adds 16 tokens
-    fuse: bool = False  # average the tokens of all photos instead
+    average: bool = False  # of the tokens of all photos instead
     sampler: str = ""  # empty: the base's own
     steps: int = 50
     guidance: float = 5.0
@@ -61,9 +61,9 @@ class FactEngine(OnePhotoEngine):
 
             def one(shot: Shot, onto: Canvas | None = None) -> Pixels:
                 chosen = settings(FactSettings, style, shot)
-                gates.give(tokens(chosen.most_photos, chosen.fuse))
-                gates.dial.scale = chosen.scale
-                more = {} if chosen.until >= 1 else {"callback_on_step_end": gates.off_after(chosen.until)}
+                gates.give(tokens(chosen.most_photos, chosen.average))
+                gates.dial.scale = chosen.scale if chosen.until > 0 else 0.0
+                more = {} if not 0 < chosen.until < 1 else {"callback_on_step_end": gates.off_after(chosen.until)}
                 return paint(pipe, worded(shot, style, identity.data), chosen, onto, self._controlnets, **more)
 
             yield one

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ class InstantIdSettings(Brush):
     scale: float = 0.8  # of the face tokens
     control_scale: float = 0.8  # of IdentityNet
     pose: tuple[Any, ...] = ()  # five [x, y] in 0…1; empty: the template's, or as in the person's best photo
+    average: bool = True  # one face averaged over all photos; False: the best photo alone
     face_only: bool = False  # let the face act only around itself
     sampler: str = "euler"
     steps: int = 30
@@ -60,6 +62,12 @@ class InstantIdEngine(OnePhotoEngine):
         """`base` gives a diffusers SDXL pipeline; `identitynet` is the published `ControlNetModel` folder."""
         super().__init__(base=base, checkpoint=checkpoint, reader=reader, card=card, **{"kind": "instantid", **more})
         self._net_folder = identitynet
+        self._identitynet = functools.cache(self._open_identitynet)  # 2.5 GB, read once for all sittings
+
+    def _open_identitynet(self, device: Any, dtype: Any) -> Any:
+        from facechain.engines.identity.identitynet import open_identitynet
+
+        return open_identitynet(self._net_folder, device, dtype)
 
     @contextmanager
     def _paints(self, pipe: Any, file: Checkpoint, identity: Identity, style: Style) -> Iterator[Paint]:
@@ -67,18 +75,19 @@ class InstantIdEngine(OnePhotoEngine):
         from diffusers.pipelines.controlnet.pipeline_controlnet_sd_xl import StableDiffusionXLControlNetPipeline
 
         from facechain.engines.identity.attention import face_in
-        from facechain.engines.identity.identitynet import open_identitynet
         from facechain.engines.identity.project import Projector
 
-        tokens = Projector(file, identity.data).tokens()
-        net = open_identitynet(self._net_folder, pipe.unet.device, pipe.unet.dtype).for_face(tokens)
-        with face_in(pipe.unet, file.under("ip_adapter."), ("to_k_ip", "to_v_ip"), tokens) as face:
+        tokens = functools.cache(Projector(file, identity.data).tokens)
+        net = self._identitynet(pipe.unet.device, pipe.unet.dtype).view()
+        with face_in(pipe.unet, file.under("ip_adapter."), ("to_k_ip", "to_v_ip")) as face:
             own = sibling(pipe, StableDiffusionXLControlNetPipeline, controlnet=net)
 
             def one(shot: Shot, onto: Canvas | None = None) -> Pixels:
                 chosen = settings(InstantIdSettings, style, shot)
                 points = _pose(chosen.pose or points_of(onto, shot), identity.data.best, shot)
                 mask = torch.from_numpy(_around(points, shot))[None] if chosen.face_only else None
+                net.face = tokens(average=chosen.average)
+                face.give(net.face)
                 face.dial.scale, face.dial.mask, net.mask = chosen.scale, mask, mask
                 return paint(
                     own,

@@ -45,7 +45,7 @@ class PhotoMakerSettings(Brush):
     trigger: str = "img"  # follows the class word, as in "a man img in the rain"
     merge_after: int = 10  # steps painted from the words alone; fewer: more likeness, less style
     most_photos: int = 4
-    fuse: bool = False  # the mean of all photos' tokens instead of one beside the other
+    average: bool = False  # the mean of all photos' tokens instead of one beside the other
     sampler: str = "euler"
     steps: int = 50
     guidance: float = 5.0
@@ -83,7 +83,7 @@ class PhotoMakerEngine(OnePhotoEngine):
                 if not chosen.scale:
                     words = dataclasses.replace(shot, prompt=without_trigger(shot.prompt, chosen.trigger))
                     return paint(pipe, words, chosen, onto, self._controlnets)
-                photos = tokens(chosen.most_photos, chosen.fuse)
+                photos = tokens(chosen.most_photos, chosen.average)
                 prompt = Stacked(pipe, shot, chosen.trigger, photos, encoder.fusion)
                 below = begin(chosen, shot, onto, self._controlnets)
                 inputs = prompt.inputs(chosen.merge_after - skipped(below, chosen.steps), chosen.guidance > 1)

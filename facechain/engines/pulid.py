@@ -36,7 +36,7 @@ class PulidSettings(Brush):
     preset: str = "fidelity"  # or "style", "plain"; see PRESETS
     mix: bool = False  # v1: take every token of the further photos, not only their face-vector tokens
     most_photos: int = 4
-    fuse: bool = False  # one averaged face instead of one beside the other
+    average: bool = False  # one averaged face instead of one beside the other
     sampler: str = "dpmpp_2m"
     steps: int = 4
     guidance: float = 1.2
@@ -77,7 +77,7 @@ class PulidEngine(OnePhotoEngine):
                 if chosen.preset not in PRESETS:
                     raise EngineError(f"There is no preset {chosen.preset!r}.", f"Known: {', '.join(PRESETS)}.")
                 mode, empty = PRESETS[chosen.preset]
-                face.give(tokens(chosen.most_photos, chosen.mix, empty, chosen.fuse))
+                face.give(tokens(chosen.most_photos, chosen.mix, empty, chosen.average))
                 face.dial.scale, face.dial.mode = chosen.scale, mode
                 return paint(pipe, worded(shot, style, identity.data), chosen, onto, self._controlnets)
 

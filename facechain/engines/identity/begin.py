@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from facechain.engines.inpaint.paste import pasted
 from facechain.engines.inpaint.repaint import Guide, Repaint, in_blocks
 from facechain.errors import EngineError
-from facechain.types import Canvas, Photo, Pixels, Shot
+from facechain.types import Canvas, Mask, Photo, Pixels, Shot
 
 
 def begin(
@@ -33,11 +34,23 @@ def begin(
         return Repaint(pixels=blank, faces=(), slot=0, mask=None, guides=guides)
     if not 0 < chosen.strength <= 1:
         raise EngineError(f"strength is {chosen.strength:g}.", "Give a number above 0 and up to 1.")
-    mask = np.ones((shot.height_px, shot.width_px), bool)
-    if chosen.mask is not None:
-        mask = in_blocks(_fitted("mask", chosen.mask, shot).mean(axis=2) > 127)
+    soft = _soft(chosen, shot)
     start = _fitted("start", chosen.start, shot)
-    return Repaint(pixels=start, faces=(), slot=0, mask=mask, strength=chosen.strength, guides=guides)
+    return Repaint(pixels=start, faces=(), slot=0, mask=in_blocks(soft > 0), strength=chosen.strength, guides=guides)
+
+
+def finished(painted: Pixels, below: Canvas | None, chosen: Any, shot: Shot) -> Pixels:
+    """With a mask of the shot's own: only what is white in it differs from the start picture, by not a bit else."""
+    if chosen.mask is None or not isinstance(below, Repaint) or below.mask is None or below.faces:
+        return painted
+    return pasted(below.pixels, painted, _soft(chosen, shot), ~below.mask, below.pixels)
+
+
+def _soft(chosen: Any, shot: Shot) -> Mask:
+    """(H, W) in 0…1: how far each pixel of the start picture may change."""
+    if chosen.mask is None:
+        return np.ones((shot.height_px, shot.width_px), np.float32)
+    return (_fitted("mask", chosen.mask, shot).mean(axis=2) / 255).astype(np.float32)
 
 
 def _guide(kind: str, chosen: Any, shot: Shot, controlnets: Callable[[str], Any] | None) -> Guide:

@@ -24,12 +24,12 @@ class FactTokens:
         self.transface = TransFace.of(dict(transface.tensors))
 
     @torch.no_grad()
-    def tokens(self, most: int, fuse: bool = False) -> Tensor:
-        """Of the `most` best photos, one after the other; with `fuse` the mean over all photos."""
-        pictures = torch.from_numpy((self.faces if fuse else self.faces[:most]).transpose(0, 3, 1, 2).copy())
+    def tokens(self, most: int, average: bool = False) -> Tensor:
+        """Of the `most` best photos, one after the other; with `average` the mean over all photos."""
+        pictures = torch.from_numpy((self.faces if average else self.faces[:most]).transpose(0, 3, 1, 2).copy())
         patches = self.transface(pictures)
         each = self.perceiver(patches)
-        person = torch.einsum("p,pnw->nw", self.shares, each) if fuse else each.flatten(0, 1)
+        person = torch.einsum("p,pnw->nw", self.shares, each) if average else each.flatten(0, 1)
         negative = self.perceiver(torch.zeros_like(patches[:1]))[0].repeat(len(person) // each.shape[1], 1)
         return torch.stack([negative, person])
 

@@ -18,15 +18,13 @@ from facechain.errors import PackError, PackMissing
 
 
 class IdentityNet(ControlNetModel):
-    """`for_face` gives a view for one sitting; the weights are shared, the face is not."""
+    """`view` is for one sitting; the weights are shared, the face is not."""
 
     face: Tensor | None = None  # (2, tokens, context), negative first
     mask: Tensor | None = None  # (1, H, W): where it may act
 
-    def for_face(self, face: Tensor) -> IdentityNet:
-        view = copy.copy(self)
-        view.face = face
-        return view
+    def view(self) -> IdentityNet:
+        return copy.copy(self)
 
     def forward(self, sample: Tensor, timestep: Any, encoder_hidden_states: Tensor, *args: Any, **rest: Any) -> Any:
         if self.face is None:

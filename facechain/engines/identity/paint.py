@@ -13,7 +13,7 @@ from facechain.config import build
 from facechain.engines.diffusion.prompts import fill, noun
 from facechain.engines.diffusion.samplers import scheduler
 from facechain.engines.diffusion.words import Encoder
-from facechain.engines.identity.begin import begin
+from facechain.engines.identity.begin import begin, finished
 from facechain.engines.identity.evidence import Evidence
 from facechain.engines.inpaint.repaint import arrange
 from facechain.errors import EngineError
@@ -45,7 +45,10 @@ def settings(cls: type[T], style: Style, shot: Shot) -> T:
     given = {name: getattr(style, name) for name in ("sampler", "steps", "guidance") if getattr(style, name)}
     given |= {key: value for key, value in style.options.items() if key in known}
     asked = {key: value for key, value in shot.options.items() if key in known or key not in style.options}
-    return build(cls, {**given, **asked}, "shot")
+    wanted = {**given, **asked}
+    switches = {field.name for field in dataclasses.fields(cls) if field.type == "bool"}  # type: ignore[arg-type]
+    wanted |= {name: bool(wanted[name]) for name in switches & wanted.keys() if wanted[name] in (0, 1)}
+    return build(cls, wanted, "shot")
 
 
 def worded(shot: Shot, style: Style, evidence: Evidence, trigger: str = "") -> Shot:
@@ -79,7 +82,8 @@ def paint(
         )
     if "prompt_embeds" not in inputs:
         inputs = {**Encoder(pipe).encode(shot.prompt, shot.negative).arguments(), **inputs}
-    pipe, inputs, steps = arrange(pipe, begin(chosen, shot, onto, controlnets), inputs, chosen.steps)
+    below = begin(chosen, shot, onto, controlnets)
+    pipe, inputs, steps = arrange(pipe, below, inputs, chosen.steps)
     own = pipe.scheduler
     try:
         if chosen.sampler:
@@ -95,7 +99,8 @@ def paint(
         )
     finally:
         pipe.scheduler = own
-    return np.asarray((np.nan_to_num(made.images[0]) * 255).round().clip(0, 255), np.uint8)
+    painted = np.asarray((np.nan_to_num(made.images[0]) * 255).round().clip(0, 255), np.uint8)
+    return finished(painted, below, chosen, shot)
 
 
 def sibling(pipe: Any, cls: type, **parts: Any) -> Any:

@@ -16,12 +16,12 @@ from facechain.errors import EngineError
 from facechain.types import Shot
 
 
-def photo_tokens(encoder: PhotoEncoder, evidence: Evidence, most: int, fuse: bool = False) -> Tensor:
-    """(photos × tokens per photo, width) of the `most` best photos; with `fuse` the mean over all, as if of one."""
-    crops, seen = (evidence.crops, evidence.vectors) if fuse else (evidence.crops[:most], evidence.vectors[:most])
+def photo_tokens(encoder: PhotoEncoder, evidence: Evidence, most: int, average: bool = False) -> Tensor:
+    """(photos × tokens per photo, width) of the `most` best photos; with `average` the mean over all, as if of one."""
+    crops, seen = (evidence.crops, evidence.vectors) if average else (evidence.crops[:most], evidence.vectors[:most])
     vectors = torch.from_numpy(np.stack([vector.vector for vector in seen])) if seen else None
     tokens = encoder.tokens(clip_pixels([crop.pixels for crop in crops], encoder.image_px), vectors)
-    if not fuse:
+    if not average:
         return tokens
     return torch.einsum("p,ptw->tw", torch.tensor(evidence.shares), tokens.unflatten(0, (len(crops), -1)))
 

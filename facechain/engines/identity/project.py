@@ -40,8 +40,10 @@ class Projector:
             self.seen = look(clip, evidence)
 
     @torch.no_grad()
-    def tokens(self, structure_scale: float = 1.0, fuse: bool = False) -> Tensor:
-        vectors = self.each if self.kind == "portrait" and not fuse else (self.fused,)
+    def tokens(self, structure_scale: float = 1.0, average: bool = True) -> Tensor:
+        """Of one averaged face; without `average` of the best photo, or, for Portrait, of up to five side by side."""
+        each = self.each if self.kind == "portrait" else self.each[:1]
+        vectors = (self.fused,) if average else each
         person = torch.from_numpy(np.stack([vector.vector for vector in vectors]))
         faces = torch.stack([torch.zeros_like(person), person])  # (2, faces, emb)
         if isinstance(self.net, Perceiver):

@@ -27,10 +27,10 @@ class PulidTokens:
         self.levels = levels[:, None]  # (5, 1, photos, patches, width)
 
     @torch.no_grad()
-    def tokens(self, most: int, mix: bool, empty: int, fuse: bool = False) -> Tensor:
-        """`empty` zero tokens are appended; they draw attention away from the face. `fuse` averages all photos."""
+    def tokens(self, most: int, mix: bool, empty: int, average: bool = False) -> Tensor:
+        """`empty` zero tokens are appended, which draw attention away from the face; `average` is of all photos."""
         vectors, levels = self.vectors[:, :most], list(self.levels[:, :, :most])
-        if fuse:
+        if average:
             seen = functional.normalize(self.shares @ self.vectors[0, :, len(self.fused) :], dim=-1)
             vectors = torch.cat([self.fused, seen])[None, None]
             levels = list(torch.einsum("p,lbpnw->lbnw", self.shares, self.levels)[:, :, None])
