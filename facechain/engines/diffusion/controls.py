@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import json
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +31,11 @@ class Control:
     end: float = 1.0
 
 
-def open_net(path: Path, dtype: Any) -> Any:
-    """A ControlNet from a diffusers folder or one safetensors file in the published layout."""
+def open_net(path: Path, unet: Any) -> Any:
+    """A ControlNet for this UNet, in its precision, from a diffusers folder or one safetensors file.
+
+    Raises EngineError when it is none, or was made for another family of bases.
+    """
     from diffusers.models.controlnets.controlnet import ControlNetModel
 
     if path.is_file() and path.suffix != ".safetensors":
@@ -37,11 +43,33 @@ def open_net(path: Path, dtype: Any) -> Any:
     try:
         with OPENING:
             if path.is_dir():
-                return ControlNetModel.from_pretrained(path, dtype=dtype, local_files_only=True)
-            return ControlNetModel.from_single_file(str(path), dtype=dtype, local_files_only=True)
-    except (OSError, ValueError) as error:
-        what = f"{path.name} is no ControlNet: {str(error).splitlines()[0]}"
-        raise EngineError(what, "Give a diffusers folder or a .safetensors file.") from None
+                net = ControlNetModel.from_pretrained(path, dtype=unet.dtype, local_files_only=True)
+            else:
+                net = _from_file(path, unet)
+    except (OSError, ValueError, RuntimeError, TypeError) as error:  # whatever the reader stumbles over
+        what = f"{path.name} is no ControlNet for this base: {str(error).splitlines()[0]}"
+        raise EngineError(what, "Give a diffusers folder or a .safetensors file made for the base's family.") from None
+    width, needed = net.config.cross_attention_dim, unet.config.cross_attention_dim
+    if width != needed or net.config.addition_embed_type != unet.config.addition_embed_type:
+        raise EngineError(
+            f"{path.name} is a ControlNet for another family of bases: it reads words {width} wide, not {needed}.",
+            "Give one made for the base's family.",
+        )
+    return net
+
+
+def _from_file(path: Path, unet: Any) -> Any:
+    """A file holds no configuration: a ControlNet is shaped as the UNet it was copied from."""
+    from diffusers.models.controlnets.controlnet import ControlNetModel
+
+    shared = set(inspect.signature(ControlNetModel.__init__).parameters) - {"self"}
+    config = {key: value for key, value in unet.config.items() if key in shared}
+    with tempfile.TemporaryDirectory(prefix="facechain-layout-") as folder:
+        (Path(folder) / "config.json").write_text(json.dumps(config), "utf-8")
+        net = ControlNetModel.from_single_file(str(path), config=folder, dtype=unet.dtype, local_files_only=True)
+    if missing := [name for name, value in net.named_parameters() if value.is_meta]:
+        raise ValueError(f"{len(missing)} of its weights are missing")
+    return net
 
 
 def arguments(controls: Sequence[Control], width: int, height: int, batch: int) -> dict[str, Any]:

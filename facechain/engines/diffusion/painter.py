@@ -149,7 +149,7 @@ class Painter:
                 known = ", ".join(self.nets) or f"none (kinds: {', '.join(KINDS)})"
                 raise EngineError(f"There is no ControlNet for {control.kind!r}.", f"Known: {known}.")
             if control.kind not in self._opened:
-                net = open_net(self.nets[control.kind], self.pipe.unet.dtype).to(self.pipe._execution_device)
+                net = open_net(self.nets[control.kind], self.pipe.unet).to(self.pipe._execution_device)
                 self._opened[control.kind] = net
             nets.append(self._opened[control.kind])
         name = type(self.pipe).__name__.replace("Pipeline", "ControlNetPipeline")
