@@ -33,7 +33,7 @@ def server(folder, models):
         "OMP_NUM_THREADS": "1",
         "CUDA_VISIBLE_DEVICES": "",
     }
-    command = [sys.executable, "-m", "facechain", "--offline", "serve", "--port", "0"]
+    command = [sys.executable, "-m", "facechain", "--offline", "serve", "--port", "0", "--api-only"]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     try:
         line = process.stdout.readline()
@@ -124,7 +124,13 @@ def test_from_photos_to_a_kept_portrait_and_a_clean_end(server, models, folder):
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
 def test_nobody_else_may_come_in_while_there_are_no_tokens(host, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("FACECHAIN_WORKSPACE", str(tmp_path))
-    assert guarded(lambda: app(["serve", "--host", host], standalone_mode=False)) == 2
+    assert guarded(lambda: app(["serve", "--api-only", "--host", host], standalone_mode=False)) == 2
+    assert "facechain users add" in capsys.readouterr().err
+
+
+def test_asking_for_tokens_that_nobody_has(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("FACECHAIN_WORKSPACE", str(tmp_path))
+    assert guarded(lambda: app(["serve", "--api-only", "--auth"], standalone_mode=False)) == 2
     assert "facechain users add" in capsys.readouterr().err
 
 
@@ -134,5 +140,5 @@ def test_a_port_that_is_taken(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("FACECHAIN_WORKSPACE", str(tmp_path))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        assert guarded(lambda: app(["serve", "--port", port], standalone_mode=False)) == 2
+        assert guarded(lambda: app(["serve", "--api-only", "--port", port], standalone_mode=False)) == 2
     assert "--port" in capsys.readouterr().err

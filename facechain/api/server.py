@@ -35,9 +35,13 @@ def is_local(host: str) -> bool:
         return host == "localhost"
 
 
-def check_open(host: str) -> None:
-    """Raises UserError for a server that anybody in the network could use without a token."""
-    if not is_local(host) and not bootstrap.users().list():
+def check_open(host: str, auth: bool = False) -> None:
+    """Raises UserError for a server that anybody in the network could use without a token, or nobody at all."""
+    if bootstrap.users().list():
+        return
+    if auth:
+        raise UserError("Nobody has a token, so nobody could come in.", "Give one out first: facechain users add NAME")
+    if not is_local(host):
         raise UserError(
             f"A server at {host} can be reached from other machines, and nobody has a token yet.",
             "Give one out first: facechain users add NAME. Or leave --host out, for this machine alone.",
@@ -63,7 +67,17 @@ def address(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def run(app: FastAPI, listener: socket.socket, *, workers: bool, say: Callable[[str], None]) -> None:
+def run(*, host: str, port: int, names: tuple[str, ...], auth: bool, workers: bool, say: Callable[[str], None]) -> None:
+    """The API alone, until stopped. Raises UserError when strangers could come in, or the port is taken."""
+    from facechain.api.app import create_app
+
+    check_open(host, auth)
+    listener = bind(host, port)
+    app = create_app(local=is_local(host) and not auth, names=(*names, socket.gethostname()))
+    serve(app, listener, workers=workers, say=say)
+
+
+def serve(app: FastAPI, listener: socket.socket, *, workers: bool, say: Callable[[str], None]) -> None:
     """Serves until Ctrl-C or SIGTERM. `workers`: starts some when none live, and again when they have died."""
     import uvicorn
 

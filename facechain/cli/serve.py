@@ -15,15 +15,21 @@ def serve(
     name: Annotated[
         list[str] | None, typer.Option(help="A host name the server is reached by, e.g. faces.example.org.")
     ] = None,
+    auth: Annotated[bool, typer.Option("--auth", help="Ask for tokens even on this machine.")] = False,
+    api_only: Annotated[bool, typer.Option("--api-only", help="Leave the browser app out.")] = False,
     workers: Annotated[bool, typer.Option(help="Start workers for the jobs, unless some live.")] = True,
 ) -> None:
-    """Run the server: the API under /v1, described at /docs. Long work goes on in workers of its own."""
-    import socket
+    """Run the server: the browser app, and the API under /v1, described at /docs. Long work goes on in workers."""
+    if api_only:
+        from facechain.api.server import run
+    else:
+        from facechain.ui.serve import run
 
-    from facechain.api import server
-    from facechain.api.app import create_app
-
-    server.check_open(host)
-    listener = server.bind(host, port)
-    app = create_app(local=server.is_local(host), names=(*(name or ()), socket.gethostname()))
-    server.run(app, listener, workers=workers, say=lambda line: print(line, flush=True))
+    run(
+        host=host,
+        port=port,
+        names=tuple(name or ()),
+        auth=auth,
+        workers=workers,
+        say=lambda line: print(line, flush=True),
+    )

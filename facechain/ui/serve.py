@@ -10,7 +10,6 @@ from collections.abc import Callable
 from facechain import bootstrap
 from facechain.api import server
 from facechain.api.app import create_app
-from facechain.errors import UserError
 from facechain.ui.sessions import Sessions, hosted, sweep_guests
 
 SWEEP_S = 600.0
@@ -22,9 +21,7 @@ def run(*, host: str, port: int, names: tuple[str, ...], auth: bool, workers: bo
     if guests:
         host, names = "0.0.0.0", (*names, os.environ.get("SPACE_HOST", ""))
     else:
-        server.check_open(host)
-    if auth and not bootstrap.users().list():
-        raise UserError("Nobody could sign in: there are no users yet.", "Add one: facechain users add NAME")
+        server.check_open(host, auth)
     listener = server.bind(host, port)
     local = server.is_local(host) and not auth
     app = create_app(local=local, names=(*names, socket.gethostname()))
@@ -36,7 +33,7 @@ def run(*, host: str, port: int, names: tuple[str, ...], auth: bool, workers: bo
     mount(app, sessions)
     if guests:
         _welcome()
-    server.run(app, listener, workers=workers, say=say)
+    server.serve(app, listener, workers=workers, say=say)
 
 
 def _welcome() -> None:
