@@ -134,6 +134,10 @@ class Shop:
             self.guarded(handler), inputs, outputs, show_progress="hidden", api_visibility="private", queue=True
         )
 
+    def look_at(self, event: Callable[..., Any], id: str) -> None:
+        """Scrolls there, for results that come in beside or below what was clicked."""
+        event(None, js=f"() => document.getElementById('{id}').scrollIntoView({{behavior: 'smooth', block: 'start'}})")
+
     def draw(self, event: Callable[..., Any], render: Callable[..., Any], inputs: Any, outputs: Any) -> Any:
         """Binds `render(desk, *inputs)`."""
 

@@ -127,14 +127,14 @@ def progress(w: Words, job: Job, title: str, *, bytes_: bool = False) -> str:
         return (
             f'<div class="job bad" role="alert"><div class="job-head"><strong>{esc(title)}</strong>'
             f"{badge(w('state.failed'), 'bad')}</div><p>{esc(text)}</p>"
-            f'<div class="row">{button("retry", w("job.retry"), job.id)}'
+            f'<div class="line">{button("retry", w("job.retry"), job.id)}'
             f"{button('dismiss', w('job.dismiss'), job.id, 'quiet')}</div></div>"
         )
     elif job.state is JobState.CANCELLED:
         return (
             f'<div class="job" role="status"><div class="job-head"><strong>{esc(title)}</strong>'
             f'{badge(w("state.cancelled"))}</div><p class="muted">{esc(w("job.cancelled"))}</p>'
-            f'<div class="row">{button("retry", w("job.retry"), job.id)}'
+            f'<div class="line">{button("retry", w("job.retry"), job.id)}'
             f"{button('dismiss', w('job.dismiss'), job.id, 'quiet')}</div></div>"
         )
     else:

@@ -83,7 +83,7 @@ def card(w: Words, portrait: KeptPortrait, *, before: str = "", select: bool = F
         f'<article class="portrait {state}" data-key="{esc(key)}">{box}{shown}<div class="portrait-body">'
         '<div class="badges">'
         f"{badge(w('portrait.kept'), 'good') if verdict.kept else badge(w('portrait.dropped'))}{badges}</div>"
-        f'<p class="why">{esc(notes(w, portrait))}</p><div class="row">{keep}{drop}{save}{again}</div>'
+        f'<p class="why">{esc(notes(w, portrait))}</p><div class="line">{keep}{drop}{save}{again}</div>'
         f"{recipe(w, portrait)}</div></article>"
     )
 

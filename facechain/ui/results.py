@@ -57,7 +57,7 @@ def shown(desk: Desk, job: Job | None) -> str:
         else f'<p class="notice warn" role="status">{esc(w("results.no_likeness"))}</p>'
     )
     head = (
-        f'<div class="panel-head"><h3>{esc(summary(w, made))}</h3><div class="row">'
+        f'<div class="panel-head"><h3>{esc(summary(w, made))}</h3><div class="line">'
         f"{go(w('tab.gallery'), w('results.gallery'), '')}{button('clear', w('results.clear'), job.id, 'quiet')}</div>"
         "</div>"
     )

@@ -11,6 +11,7 @@ from facechain.types import Style
 from facechain.ui import results
 from facechain.ui.desk import Desk, Shop
 from facechain.ui.engines import explain, fits, machine_line
+from facechain.ui.fields import optional
 from facechain.ui.html import asked, badge, board, button, dropzone, empty, esc, go, url
 from facechain.ui.phrases import Words
 
@@ -27,7 +28,9 @@ def build(shop: Shop) -> None:
         with gr.Column(scale=5, min_width=320):
             people = gr.CheckboxGroup(choices=[], label=w("create.people"), elem_id="create-people")
             looks = board("create-looks")
-            prompt = gr.Textbox(label=w("create.prompt"), placeholder=w("create.prompt.hint"), lines=2, max_length=2000)
+            prompt = gr.Textbox(
+                "", label=w("create.prompt"), placeholder=w("create.prompt.hint"), lines=2, max_length=2000
+            )
             with gr.Row():
                 count = gr.Slider(1, 24, value=4, step=1, label=w("create.count"), elem_id="create-count")
                 keep = gr.Slider(1, 24, value=4, step=1, label=w("create.keep"))
@@ -37,19 +40,17 @@ def build(shop: Shop) -> None:
             why = board("create-why")
             with gr.Accordion(w("create.advanced"), open=False):
                 with gr.Row():
-                    seed = gr.Number(label=w("create.seed"), info=w("create.seed.help"), precision=0, value=None)
-                    budget = gr.Number(label=w("create.budget"), info=w("create.budget.help"), precision=0, value=None)
+                    seed = optional(w, "create.seed", int, 0, 2**32 - 1, "create.seed.help", elem_id="create-seed")
+                    budget = optional(w, "create.budget", int, 1, 500, "create.budget.help")
                 with gr.Row():
                     strength = gr.Slider(
                         0, 1, value=1, step=0.05, label=w("create.strength"), info=w("create.strength.help")
                     )
-                    shape = gr.Number(
-                        label=w("create.shape"), info=w("create.shape.help"), value=None, minimum=0, maximum=1
-                    )
+                    shape = optional(w, "create.shape", float, 0, 1, "create.shape.help")
                 with gr.Row():
-                    steps = gr.Number(label=w("create.steps"), info=w("create.default"), precision=0, value=None)
-                    guidance = gr.Number(label=w("create.guidance"), info=w("create.default"), value=None)
-                    scale = gr.Number(label=w("create.scale"), info=w("create.default"), value=None)
+                    steps = optional(w, "create.steps", int, 1, 200)
+                    guidance = optional(w, "create.guidance", float, 0, 30)
+                    scale = optional(w, "create.scale", float, 0, 2)
                 gr.HTML(f'<div class="field-title">{esc(w("create.pose"))}</div>')
                 posed = board("create-pose", _pose(w, {}))
                 control = gr.Radio(
@@ -57,8 +58,8 @@ def build(shop: Shop) -> None:
                     value=CONTROLS[0],
                     label=w("create.control"),
                 )
-                negative = gr.Textbox(label=w("create.negative"), max_length=2000)
-                base = gr.Textbox(label=w("create.base"), info=w("create.base.help"))
+                negative = gr.Textbox("", label=w("create.negative"), max_length=2000)
+                base = gr.Textbox("", label=w("create.base"), info=w("create.base.help"))
                 format_ = gr.Radio(["png", "jpeg", "webp"], value="png", label=w("create.format"))
             make = gr.Button(w("create.make"), variant="primary", size="lg", elem_id="create-make")
         with gr.Column(scale=7, min_width=320):
@@ -99,14 +100,14 @@ def build(shop: Shop) -> None:
         desk, who, look = shop.desk(request), given[people], given[style]
         model = desk.check_base(given[base])
         chosen = _choose(desk, who, look, given[engine], model, given[shop.safe_only])
-        finer = {name: (kind, given[field]) for name, (kind, field) in fields.items()}
-        options: dict[str, Any] = {name: kind(value) for name, (kind, value) in finer.items() if value is not None}
+        options: dict[str, Any] = {name: field.read(w, given[field.box]) for name, field in finer.items()}
+        options = {name: value for name, value in options.items() if value is not None}
         if chosen == "template":
             options = {name: value for name, value in options.items() if name == "shape"}
             options |= {"strength": float(given[strength])} if given[strength] != 1 else {}
         elif given[pose]:
             options["control"] = given[control]
-        made, most = int(given[count]), int(given[budget] or 0)
+        made, most = int(given[count]), budget.read(w, given[budget.box])
         desk.submit(
             "make",
             results.arguments(
@@ -118,8 +119,8 @@ def build(shop: Shop) -> None:
                 negative=given[negative],
                 count=made,
                 keep=min(int(given[keep]), most or made),
-                budget=most or None,
-                seed=None if given[seed] is None else int(given[seed]),
+                budget=most,
+                seed=seed.read(w, given[seed.box]),
                 options=options,
                 pose={"": str(desk.uploads.file(**given[pose]))} if "control" in options else {},
                 format=given[format_],
@@ -127,9 +128,10 @@ def build(shop: Shop) -> None:
         )
         return results.shown(desk, results.newest(desk, template=False)), ""
 
-    fields = {"steps": (int, steps), "guidance": (float, guidance), "scale": (float, scale), "shape": (float, shape)}
-    others = {prompt, count, keep, seed, budget, strength, negative, format_, pose, control}
-    asked_for = {people, style, engine, base, shop.safe_only, *others, *(field for _, field in fields.values())}
+    finer = {"steps": steps, "guidance": guidance, "scale": scale, "shape": shape}
+    others = {prompt, count, keep, seed.box, budget.box, strength, negative, format_, pose, control}
+    asked_for = {people, style, engine, base, shop.safe_only, *others, *(field.box for field in finer.values())}
+    shop.look_at(make.click, "create-results")
     shop.on(make.click, on_make, asked_for, [shown, hidden])
 
     def on_shown(request: gr.Request, event: gr.EventData, hidden: str) -> tuple[Any, ...]:
@@ -140,20 +142,20 @@ def build(shop: Shop) -> None:
         elif do == "again":
             portrait = desk.faces.portrait(id)
             recipe = portrait.recipe
-            again = (recipe.get("seed"), list(portrait.people), str(recipe.get("style") or ""))
+            again = (str(recipe.get("seed")), list(portrait.people), str(recipe.get("style") or ""))
             gr.Info(w("create.again", seed=recipe.get("seed")))
         else:
             results.act(desk, do, id)
         return hidden, results.shown(desk, results.newest(desk, template=False, hidden=hidden)), *again
 
-    shop.on(shown.click, on_shown, [hidden], [hidden, shown, seed, people, style])
+    shop.on(shown.click, on_shown, [hidden], [hidden, shown, seed.box, people, style])
 
 
 def _pose(w: Words, picture: dict[str, str]) -> str:
     if not picture:
         return dropzone(w, w("create.pose"), "", many=False)
     shown = url("pictures", "upload", picture["batch"], picture["name"], w=240)
-    return f'<div class="row"><img class="mini" src="{shown}" alt="">{button("discard", w("create.pose.none"))}</div>'
+    return f'<div class="line"><img class="mini" src="{shown}" alt="">{button("discard", w("create.pose.none"))}</div>'
 
 
 # ── pieces ───────────────────────────────────────────────────────────────────────────────────────
@@ -191,7 +193,7 @@ def _looks(desk: Desk, chosen: str) -> str:
     cards = "".join(_look(w, s, s.id == chosen) for s in styles)
     return (
         f'<div class="field-title" id="looks-title">{esc(w("create.style"))}</div>'
-        f'<div class="row"><input type="search" class="search" data-search placeholder="{esc(w("create.search"))}" '
+        f'<div class="line"><input type="search" class="search" data-search placeholder="{esc(w("create.search"))}" '
         f'aria-label="{esc(w("create.search"))}"></div>'
         f'<div class="chips" role="group" aria-label="{esc(w("create.groups"))}">{chips}</div>'
         f'<div class="grid looks" role="group" aria-labelledby="looks-title">{cards}</div>'

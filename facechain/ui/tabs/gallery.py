@@ -154,7 +154,7 @@ def _tools(w: Words, found: int, keys: list[str]) -> str:
     count = f'<strong role="status">{esc(w("gallery.picked", count=len(keys), found=found))}</strong>'
     if not keys:
         return (
-            f'<div class="panel-head tools">{count}<div class="row">'
+            f'<div class="panel-head tools">{count}<div class="line">'
             f"{button('all', w('gallery.pick_all'), kind='quiet')}</div></div>"
         )
     save = (
@@ -166,7 +166,7 @@ def _tools(w: Words, found: int, keys: list[str]) -> str:
         "delete", w("gallery.delete", count=len(keys)), kind="danger", confirm=w("gallery.delete.sure", count=len(keys))
     )
     none = button("nothing", w("gallery.pick_none"), kind="quiet")
-    return f'<div class="panel-head tools">{count}<div class="row">{two}{save}{gone}{none}</div></div>'
+    return f'<div class="panel-head tools">{count}<div class="line">{two}{save}{gone}{none}</div></div>'
 
 
 def _side_by_side(w: Words, one: KeptPortrait, other: KeptPortrait) -> str:

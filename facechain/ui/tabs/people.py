@@ -36,9 +36,9 @@ def build(shop: Shop) -> None:
     checked = board("people-checked")
     with gr.Group(visible=False, elem_id="people-form") as form:
         with gr.Row():
-            name = gr.Textbox(label=w("people.name"), placeholder=w("people.name.hint"), max_length=80)
-            by = gr.Textbox(label=w("people.by"), placeholder=w("people.by.hint"), max_length=500)
-            purpose = gr.Textbox(label=w("people.purpose"), placeholder=w("people.purpose.hint"), max_length=500)
+            name = gr.Textbox("", label=w("people.name"), placeholder=w("people.name.hint"), max_length=80)
+            by = gr.Textbox("", label=w("people.by"), placeholder=w("people.by.hint"), max_length=500)
+            purpose = gr.Textbox("", label=w("people.purpose"), placeholder=w("people.purpose.hint"), max_length=500)
         agree = gr.Checkbox(label=w("people.agree"), value=False)
         add = gr.Button(w("people.enrol"), variant="primary", elem_id="people-enrol")
     judge = board("people-judge")
@@ -187,7 +187,7 @@ def _detail(desk: Desk, person: PersonSummary) -> str:
     )
     return (
         f'<section class="panel" aria-label="{esc(person.name)}"><div class="panel-head"><h3>{esc(person.name)}</h3>'
-        f'<div class="row">{go(w("tab.create"), w("people.make"))}{forget}</div></div>{consent}'
+        f'<div class="line">{go(w("tab.create"), w("people.make"))}{forget}</div></div>{consent}'
         f'<p class="muted">{esc(w("people.held_out.help"))}</p><div class="grid photos">{photos}</div></section>'
     )
 

@@ -53,8 +53,8 @@ def _shown(desk: Desk) -> str:
     judge = desk.faces.tools.calibration
     return (
         f'<div class="grid two"><section class="panel"><h3>{esc(w("settings.look"))}</h3>'
-        f'<div class="row" role="group" aria-label="{esc(w("settings.look"))}">{themes}</div>'
-        f'<h3>{esc(w("settings.language"))}</h3><div class="row" role="group"'
+        f'<div class="line" role="group" aria-label="{esc(w("settings.look"))}">{themes}</div>'
+        f'<h3>{esc(w("settings.language"))}</h3><div class="line" role="group"'
         f' aria-label="{esc(w("settings.language"))}">{languages}</div></section>'
         f'<section class="panel"><h3>{esc(w("settings.here"))}</h3>{facts(where)}<p class="muted">'
         f"{esc(machine_line(w))}</p></section>"

@@ -11,34 +11,24 @@ from facechain.errors import UserError
 from facechain.photos.read import read_reduced
 from facechain.ui import results
 from facechain.ui.desk import Desk, Shop
+from facechain.ui.fields import optional
 from facechain.ui.html import asked, board, button, dropzone, empty, esc, go, notice, url
-
-_MOST = 6  # faces that can be given to somebody
+from facechain.ui.phrases import Words
 
 
 def build(shop: Shop) -> None:
     w = shop.w
-    picture = gr.State({})  # batch, name, faces as left, top, width, height in shares of the picture
+    picture = gr.State({})  # batch, name; faces: left, top, width, height in shares of the picture; who: face → name
     hidden = gr.State("")
     with gr.Row(equal_height=False, elem_classes="split"):
         with gr.Column(scale=5, min_width=320):
             nobody = board("template-nobody")
             drop = board("template-drop", dropzone(w, w("template.drop"), w("template.drop.help"), many=False))
             faces = board("template-faces", empty(w("template.empty"), w("template.empty.next")))
-            who = [
-                gr.Dropdown(
-                    choices=[],
-                    label=w("template.face", number=number),
-                    visible=False,
-                    interactive=True,
-                    elem_id=f"template-face-{number}",
-                )
-                for number in range(1, _MOST + 1)
-            ]
             strength = gr.Slider(0, 1, value=1, step=0.05, label=w("create.strength"), info=w("create.strength.help"))
             with gr.Row():
                 count = gr.Slider(1, 24, value=2, step=1, label=w("create.count"), elem_id="template-count")
-                seed = gr.Number(label=w("create.seed"), info=w("create.seed.help"), precision=0, value=None)
+                seed = optional(w, "create.seed", int, 0, 2**32 - 1, "create.seed.help")
             make = gr.Button(w("create.make"), variant="primary", size="lg", elem_id="template-make")
         with gr.Column(scale=7, min_width=320):
             shown = board("template-results")
@@ -57,42 +47,37 @@ def build(shop: Shop) -> None:
         results.warn(w, fields)
         files = desk.uploads.files(id) if do == "uploaded" else []
         if not files:
-            return [gr.skip()] * (2 + _MOST)
-        boxes = _boxes(desk, files[0])
-        names = [person.name for person in desk.faces.people()]
-        state = {"batch": id, "name": files[0].name, "faces": boxes}
+            return gr.skip(), gr.skip()
+        boxes, names = _boxes(desk, files[0]), _names(desk)
         largest = max(range(len(boxes)), key=lambda at: boxes[at][2] * boxes[at][3], default=-1)
-        choices = [(w("template.leave"), ""), *((name, name) for name in names)]
-        drops = [
-            gr.update(visible=at < len(boxes), choices=choices, value=names[0] if names and at == largest else "")
-            for at in range(_MOST)
-        ]
-        return [state, _faces(desk, state), *drops]
+        who = {str(largest): names[0]} if boxes and names else {}
+        state = {"batch": id, "name": files[0].name, "faces": boxes, "who": who}
+        return state, _faces(desk, state)
 
-    shop.on(drop.click, on_drop, None, [picture, faces, *who])
+    shop.on(drop.click, on_drop, None, [picture, faces])
 
     def on_faces(request: gr.Request, event: gr.EventData, state: dict[str, Any]) -> Any:
-        desk, (do, _, _) = shop.desk(request), asked(event)
+        desk, (do, id, _) = shop.desk(request), asked(event)
         if do == "discard" and state:
             desk.uploads.drop(state["batch"])
             state = {}
-        return [state, _faces(desk, state), *[gr.update(visible=False)] * _MOST]
+        elif do == "face" and state and id.isdecimal() and int(id) < len(state["faces"]):
+            state = {**state, "who": _next(state["who"], id, _names(desk))}
+        return state, _faces(desk, state)
 
-    shop.on(faces.click, on_faces, [picture], [picture, faces, *who])
+    shop.on(faces.click, on_faces, [picture], [picture, faces])
 
     def on_make(
-        request: gr.Request, state: dict[str, Any], strength: float, count: float, seed: float | None, *chosen: str
+        request: gr.Request, state: dict[str, Any], strength: float, count: float, number: str
     ) -> tuple[Any, ...]:
         desk = shop.desk(request)
         if not state:
             raise UserError(w("template.need.picture"), "")
         if not state["faces"]:
             raise UserError(w("template.no_face"), "")
-        given = [(at, name) for at, name in enumerate(chosen[: len(state["faces"])]) if name]
+        given = sorted((int(at), name) for at, name in state["who"].items())
         if not given:
             raise UserError(w("template.need.who"), "")
-        if len({name for _, name in given}) < len(given):
-            raise UserError(w("template.twice"), "")
         desk.submit(
             "make",
             results.arguments(
@@ -102,13 +87,14 @@ def build(shop: Shop) -> None:
                 slots=[at for at, _ in given],
                 count=int(count),
                 keep=int(count),
-                seed=int(seed) if seed is not None else None,
+                seed=seed.read(w, number),
                 options={"strength": float(strength)} if strength != 1 else {},
             ),
         )
         return results.shown(desk, results.newest(desk, template=True)), ""
 
-    shop.on(make.click, on_make, [picture, strength, count, seed, *who], [shown, hidden])
+    shop.look_at(make.click, "template-results")
+    shop.on(make.click, on_make, [picture, strength, count, seed.box], [shown, hidden])
 
     def on_shown(request: gr.Request, event: gr.EventData, hidden: str) -> tuple[Any, ...]:
         desk, (do, id, _) = shop.desk(request), asked(event)
@@ -116,13 +102,13 @@ def build(shop: Shop) -> None:
         if do in ("clear", "dismiss"):
             hidden = id
         elif do == "again":
-            number = desk.faces.portrait(id).recipe.get("seed")
+            number = str(desk.faces.portrait(id).recipe.get("seed"))
             gr.Info(w("create.again", seed=number))
         else:
             results.act(desk, do, id)
         return hidden, results.shown(desk, results.newest(desk, template=True, hidden=hidden)), number
 
-    shop.on(shown.click, on_shown, [hidden], [hidden, shown, seed])
+    shop.on(shown.click, on_shown, [hidden], [hidden, shown, seed.box])
 
 
 def _boxes(desk: Desk, picture: Path) -> list[list[float]]:
@@ -131,6 +117,28 @@ def _boxes(desk: Desk, picture: Path) -> list[list[float]]:
     height, width = (side * reduction for side in small.pixels.shape[:2])
     found = [face.box_px.tolist() for face in desk.faces.faces(picture)]
     return [[x0 / width, y0 / height, (x1 - x0) / width, (y1 - y0) / height] for x0, y0, x1, y1 in found]
+
+
+def _names(desk: Desk) -> list[str]:
+    return [person.name for person in desk.faces.people()]
+
+
+def _next(who: dict[str, str], at: str, names: list[str]) -> dict[str, str]:
+    """The face goes to whoever comes next and is not in the picture yet; after the last, to nobody."""
+    others = {face: name for face, name in who.items() if face != at}
+    free = [name for name in names if name not in others.values()]
+    after = free[free.index(who[at]) + 1 :] if who.get(at) in free else free
+    return others | ({at: after[0]} if after else {})
+
+
+def _face(w: Words, at: int, box: list[float], who: str) -> str:
+    left, top, wide, high = box
+    label = w("template.face", number=at + 1, who=who or w("template.leave"))
+    return (
+        f'<button type="button" class="face{" taken" if who else ""}" data-do="face" data-id="{at}" '
+        f'aria-label="{esc(label)}" title="{esc(label)}" '
+        f'style="left:{left:.2%};top:{top:.2%};width:{wide:.2%};height:{high:.2%}"><b>{at + 1} {esc(who)}</b></button>'
+    )
 
 
 def _nobody(desk: Desk) -> str:
@@ -145,10 +153,7 @@ def _faces(desk: Desk, state: dict[str, Any]) -> str:
     w = desk.w
     if not state:
         return empty(w("template.empty"), w("template.empty.next"))
-    boxes = "".join(
-        f'<span class="face" style="left:{x:.2%};top:{y:.2%};width:{wide:.2%};height:{high:.2%}"><b>{number}</b></span>'
-        for number, (x, y, wide, high) in enumerate(state["faces"], 1)
-    )
+    boxes = "".join(_face(w, at, box, state["who"].get(str(at), "")) for at, box in enumerate(state["faces"]))
     picture = url("pictures", "upload", state["batch"], state["name"], w=960)
     found = w("template.found", count=len(state["faces"])) if state["faces"] else w("template.no_face")
     return (

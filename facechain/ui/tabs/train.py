@@ -13,6 +13,7 @@ from facechain.people.names import slug
 from facechain.types import JobState
 from facechain.ui.desk import Desk, Shop
 from facechain.ui.engines import machine_line
+from facechain.ui.fields import optional
 from facechain.ui.html import asked, badge, board, empty, esc, facts, go, notice, progress, url
 from facechain.ui.phrases import Words
 
@@ -41,15 +42,15 @@ def build(shop: Shop) -> None:
                 label=w("train.effort"),
                 info=w("train.effort.help"),
             )
-            base = gr.Textbox(label=w("create.base"), info=w("train.base.help"), elem_id="train-base")
+            base = gr.Textbox("", label=w("create.base"), info=w("train.base.help"), elem_id="train-base")
             with gr.Accordion(w("create.advanced"), open=False):
                 with gr.Row():
-                    steps = gr.Number(label=w("train.steps"), precision=0, value=None, info=w("create.default"))
-                    rank = gr.Number(label=w("train.rank"), precision=0, value=None, info=w("create.default"))
-                    seed = gr.Number(label=w("create.seed"), precision=0, value=None, info=w("create.default"))
+                    steps = optional(w, "train.count", int, 1, 100_000)
+                    rank = optional(w, "train.rank", int, 1, 256)
+                    seed = optional(w, "create.seed", int, 0, 2**32 - 1)
                 with gr.Row():
-                    size = gr.Number(label=w("train.resolution"), precision=0, value=None, info=w("create.default"))
-                    rate = gr.Number(label=w("train.rate"), value=None, info=w("create.default"))
+                    size = optional(w, "train.resolution", int, 64, 2048)
+                    rate = optional(w, "train.rate", float, 1e-7, 1)
             start = gr.Button(w("train.start"), variant="primary", size="lg", elem_id="train-start")
         with gr.Column(scale=7, min_width=320):
             shown = board("train-shown")
@@ -60,20 +61,21 @@ def build(shop: Shop) -> None:
     shop.watch.add(shown, _shown, [person], kinds=("train",), live=True)
     shop.draw(person.change, lambda desk, name: (_photos(desk, name), _shown(desk, name)), [person], [photos, shown])
 
-    def on_start(request: gr.Request, name: str, how: str, base: str, *given: float | None) -> str:
+    def on_start(request: gr.Request, name: str, how: str, base: str, *given: str) -> str:
         desk = shop.desk(request)
         if not name:
             raise UserError(w("create.need.person"), "")
         base = desk.check_base(base)
         if stands := _obstacle(desk, base):
             raise UserError(stands, "")
-        names = ("steps", "rank", "seed", "resolution_px", "learning_rate")
-        chosen = {key: value for key, value in zip(names, given, strict=True) if value is not None}
-        settings = {**EFFORTS[how], **{k: v if k == "learning_rate" else int(v) for k, v in chosen.items()}}
+        chosen = {key: field.read(w, text) for (key, field), text in zip(finer.items(), given, strict=True)}
+        settings = {**EFFORTS[how], **{key: value for key, value in chosen.items() if value is not None}}
         desk.submit("train", {"name": name, "base": base, "settings": settings})
         return _shown(desk, name)
 
-    shop.on(start.click, on_start, [person, effort, base, steps, rank, seed, size, rate], [shown])
+    shop.look_at(start.click, "train-shown")
+    finer = {"steps": steps, "rank": rank, "seed": seed, "resolution_px": size, "learning_rate": rate}
+    shop.on(start.click, on_start, [person, effort, base, *(field.box for field in finer.values())], [shown])
 
     def on_shown(request: gr.Request, event: gr.EventData, name: str) -> str:
         desk, (do, id, _) = shop.desk(request), asked(event)
