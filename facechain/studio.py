@@ -14,7 +14,7 @@ from facechain.judge.calibration import Calibration
 from facechain.judge.likeness import Reference, judge, refer, swapped
 from facechain.judge.rank import rank
 from facechain.people.cluster import cluster
-from facechain.people.consent import consent
+from facechain.people.consent import checked, consent
 from facechain.people.enrol import enrol
 from facechain.people.names import slug
 from facechain.photos.album import look
@@ -230,6 +230,15 @@ class Studio:
         """How far the newest training of a person has come: its curve of likeness and the pictures on the way."""
         return self.tools.workspace.training(slug(name))
 
+    def lend(self, name: str) -> bytes:
+        """What another machine needs to paint and judge a person: crops, consent and what was learned of them."""
+        return self.tools.workspace.lend(slug(name))
+
+    def borrow(self, name: str, parcel: bytes) -> None:
+        """Somebody another machine has lent. Raises ConsentMissing when their consent did not come along."""
+        self.tools.workspace.borrow(slug(name), parcel)
+        checked(self.person(name).consent)
+
     # ── portraits ────────────────────────────────────────────────────────────────────────────────
 
     def make(
@@ -251,7 +260,7 @@ class Studio:
         from, or openpose, depth or canny → one drawn already; the option "control" says what is followed.
         """
         sitting = self.prepare(request, template, format, tick, pose)
-        folder = self.tools.workspace.new_run(slug(request.people[0]), run)
+        folder = self.folder(sitting, run)
         before = self.stored(folder)
         goal, stopped = self._goal(sitting), ""
         left = [shot.index for shot in sitting.shots if sitting.id(shot.index) not in before]
@@ -316,6 +325,10 @@ class Studio:
             unsafe = guard.unsafe(portrait.pixels) > self.app.unsafe_above
             swap = swapped(portrait.pixels, verdicts, sitting.references, places, reader, calibration) if places else ""
             yield Judged(portrait=portrait, verdicts=verdicts, unsafe=unsafe, swap=swap)
+
+    def folder(self, sitting: Sitting, run: str = "") -> Path:
+        """Where the portraits of this sitting go: a new folder, or the one that is named so already."""
+        return self.tools.workspace.new_run(slug(sitting.request.people[0]), run)
 
     def store(self, folder: Path, judged: Judged, format: str = "png") -> Path:
         """Keeps a portrait in its run, until `choose` among those the judge has it not chosen."""
@@ -618,8 +631,8 @@ def _likeness(verdicts: tuple[Verdict, ...]) -> float | None:
 
 def _veto(verdicts: tuple[Verdict, ...]) -> str:
     """Why it cannot be kept however alike it is; "" when it can."""
-    marked = (v.why.removeprefix(_DROPPED) for v in verdicts if v.why.startswith((_DROPPED + UNSAFE, _DROPPED + _SWAPPED)))
-    return next((why.split(";")[0] for why in marked), "")
+    why = next((verdict.why for verdict in verdicts), "").removeprefix(_DROPPED)
+    return why.split(";")[0] if why.startswith((UNSAFE, _SWAPPED)) else ""
 
 
 def _worth(verdicts: tuple[Verdict, ...]) -> float | None:

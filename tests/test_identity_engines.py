@@ -186,7 +186,7 @@ def test_instantid_pose_extra_controls_and_face_only(bases, tmp_path):
 
     engine = kit.instantid(tmp_path, lambda: bases["sdxl"])
     folder = tiny.identitynet(tmp_path / "c", seed=5)
-    engine._controlnets = lambda kind: ControlNetModel.from_pretrained(folder)
+    engine._controlnets = lambda kind, named: ControlNetModel.from_pretrained(folder)
     left = [[0.1, 0.2], [0.3, 0.2], [0.2, 0.3], [0.1, 0.4], [0.3, 0.4]]
     right = [[x + 0.5, y] for x, y in left]
     edges = Photo(id="e", name="e.png", pixels=np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))

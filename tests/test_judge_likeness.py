@@ -11,7 +11,7 @@ from PIL import Image
 
 from facechain.errors import EngineError, PersonError
 from facechain.judge.calibration import Calibration, likeness, read_calibration
-from facechain.judge.likeness import Reference, judge, refer
+from facechain.judge.likeness import Reference, judge, refer, swapped
 from facechain.types import Call, Consent, Crop, Embedding, Face, Person, Pose
 from facechain.vision.readers import READERS
 
@@ -99,8 +99,11 @@ def test_the_person_is_found_among_others(models, reference, dlib, calibration):
     free = judge(both, reference, dlib, calibration)
     assert free.faces == 2
     assert free.call is Call.SAME
-    assert judge(both, reference, dlib, calibration, slot=0).call is Call.OTHER
-    assert judge(both, reference, dlib, calibration, slot=1).likeness == free.likeness
+    there = [face.box_px for face in dlib.detect(both)]
+    assert judge(both, reference, dlib, calibration, place=there[0]).call is Call.OTHER
+    assert judge(both, reference, dlib, calibration, place=there[1]).likeness == free.likeness
+    nowhere = judge(both, reference, dlib, calibration, place=np.array([0, 0, 9, 9], np.float32))
+    assert (nowhere.likeness, nowhere.faces) == (None, 2), "nobody is where the person was meant to be"
 
 
 def test_before_and_after_finishing(models, reference, dlib, calibration):
@@ -212,11 +215,21 @@ def test_likeness_is_the_mean_over_photos_held_out():
     assert verdict.face_share == pytest.approx(0.5)
 
 
-def test_slots_count_from_the_left():
+def test_the_face_at_its_place_is_judged_even_when_it_moved_a_little():
     reader = Placed(2.0, 0.0, 1.0)
-    at = [judge(NOISE, KNOWN, reader, RULE, slot=slot).likeness for slot in range(3)]
+    places = [face.box_px + np.float32(8) for face in reader.detect(NOISE)]
+    at = [judge(NOISE, KNOWN, reader, RULE, place=place).likeness for place in places]
     assert at == pytest.approx([np.cos(2.0), 1.0, np.cos(1.0)], abs=1e-6)
     assert judge(NOISE, KNOWN, reader, RULE).likeness == pytest.approx(1.0)
+
+
+def test_people_who_changed_places_are_named():
+    bo = replace(KNOWN, person="Bo", held_out=AHEAD[:, ::-1], given=AHEAD[:, ::-1])
+    reader = Placed(np.pi / 2, 0.0)  # Bo, then Ada
+    places = [face.box_px for face in reader.detect(NOISE)]
+    for people, said in (((KNOWN, bo), "the face meant for Ada is Bo's"), ((bo, KNOWN), "")):
+        verdicts = [judge(NOISE, who, reader, RULE, place=at) for who, at in zip(people, places, strict=True)]
+        assert swapped(NOISE, verdicts, people, places, reader, RULE) == said
 
 
 def test_calls():
@@ -227,5 +240,5 @@ def test_calls():
 
 
 def test_a_face_cut_by_the_edge_has_a_sharpness_too():
-    verdict = judge(NOISE[:, :55], KNOWN, Placed(0.0, 0.0), RULE, slot=1)
+    verdict = judge(NOISE[:, :55], KNOWN, Placed(0.0, 0.0), RULE, place=np.array([60, 25, 110, 75], np.float32))
     assert verdict.sharpness == 0.0

@@ -53,9 +53,13 @@ QUICK, SHAPE = "Light and quick; follows prompts well.", "FaceID that also looks
 FIVE = "FaceID for up to five photos; leaves style weights alone."
 CARDS = (
     _card("faceid", "FaceID", "sd15", QUICK),
-    _card("faceid-plusv2", "FaceID PlusV2", "sd15", SHAPE, clip=True),
+    _card("faceid-plus", "FaceID Plus", "sd15", SHAPE, clip=True),
+    _card("faceid-plusv2", "FaceID PlusV2", "sd15", f"{SHAPE} How much is yours to say.", clip=True),
     _card("faceid-portrait", "FaceID Portrait", "sd15", FIVE),
     _card("faceid-xl", "FaceID XL", "sdxl", QUICK),
+    _card("faceid-plusv2-xl", "FaceID PlusV2 XL", "sdxl", f"{SHAPE} How much is yours to say.", clip=True),
+    _card("faceid-portrait-xl", "FaceID Portrait XL", "sdxl", FIVE),
+    _card("faceid-portrait-unnorm", "FaceID Portrait XL, raw", "sdxl", "As InstantID, without its ControlNet."),
 )
 CARD = CARDS[0]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,11 +22,21 @@ CARD = EngineCard(
     learns="instantly",
     bases=("sd15",),
     min_photos=1,
-    packs=("fact",),
+    packs=("fact", "transface"),
     needs_canvas=False,
     paints_canvas=False,
     recogniser="transface_s",
-    summary="FaceChain's own adapter without training; leaves prompts and styles alone.",
+    summary="FaceChain's own adapter without training, for film-like bases; leaves prompts and styles alone.",
+)
+CARDS = (
+    CARD,
+    dataclasses.replace(
+        CARD,
+        name="fact-majicmix",
+        title="FaceChain-FACT for majicMIX",
+        packs=("fact-majicmix", "transface"),
+        summary="The same, trained with the base majicMIX realistic v6.",
+    ),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +28,13 @@ CARD = EngineCard(
     paints_canvas=False,
     recogniser="glintr100",
     summary="Keeps style and background; made for fast bases such as SDXL-Lightning.",
+)
+CARD_V1 = dataclasses.replace(
+    CARD,
+    name="pulid-v1",
+    title="PuLID v1",
+    packs=("pulid-v1", "eva02-clip", "antelopev2"),
+    summary="The first PuLID; blends up to four photos.",
 )
 
 

@@ -17,6 +17,7 @@ from facechain.types import Call, Crop, Face, Person, Pixels, Verdict
 # This much liker to the given photos than to unseen ones looks like a pasted copy. Between real photos of one person
 # the two differ by at most 0.055 (2,400 random splits of the photos of six people).
 COPY = 0.06
+SHARED = 0.15  # a face that shares less of its box with the place it was meant for is another one
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,13 +55,13 @@ def judge(
     calibration: Calibration,
     *,
     coach: str = "",
-    slot: int | None = None,
+    place: NDArray[np.float32] | None = None,
     before: Pixels | None = None,
 ) -> Verdict:
     """A verdict on one picture, not yet kept or dropped.
 
-    `coach` is the recogniser the engine conditioned on; `slot` the face meant, left to right, or None for the one
-    most like the person; `before` the picture before finishing.
+    `coach` is the recogniser the engine conditioned on; `place` where the face meant should be (left, top, right,
+    bottom in px), or None for the one most like the person; `before` the picture before finishing.
     Raises EngineError when coach and judge are one.
     """
     if coach == reader.recogniser:
@@ -69,7 +70,7 @@ def judge(
         )
     faces = reader.detect(pixels)
     seen = reference.held_out if len(reference.held_out) else reference.given
-    found = _meant(pixels, faces, reader, seen, slot)
+    found = _meant(pixels, faces, reader, seen, place)
     if found is None:
         return _no_face(reference, reader, len(faces))
     face, row = found
@@ -83,7 +84,7 @@ def judge(
         call=calibration.call(score, face.height_px, sharpness),
         likeness=score,
         likeness_given=to_given,
-        likeness_before=_before(before, reader, seen, slot),
+        likeness_before=_before(before, reader, seen, place),
         copy_score=copy,
         held_out=unseen,
         faces=len(faces),
@@ -96,10 +97,15 @@ def judge(
 
 
 def _meant(
-    pixels: Pixels, faces: Sequence[Face], reader: FaceReader, seen: NDArray[np.float32], slot: int | None
+    pixels: Pixels,
+    faces: Sequence[Face],
+    reader: FaceReader,
+    seen: NDArray[np.float32],
+    place: NDArray[np.float32] | None,
 ) -> tuple[Face, NDArray[np.float32]] | None:
-    if slot is not None and slot < len(faces):
-        faces = [faces[slot]]
+    if place is not None:
+        there = [face for face in faces if _shared(face.box_px, place) > SHARED]
+        faces = [max(there, key=lambda face: _shared(face.box_px, place))] if there else []
     if not faces:
         return None
     rows = np.stack([e.vector for e in reader.embed(pixels, faces)])
@@ -107,11 +113,41 @@ def _meant(
     return faces[best], rows[best]
 
 
-def _before(pixels: Pixels | None, reader: FaceReader, seen: NDArray[np.float32], slot: int | None) -> float | None:
+def _shared(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    """Of two boxes' area together, the part that lies in both (intersection over union)."""
+    wide, high = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
+    both = float(max(wide, 0) * max(high, 0))
+    each = [float((box[2] - box[0]) * (box[3] - box[1])) for box in (a, b)]
+    return both / max(sum(each) - both, 1e-6)
+
+
+def _before(
+    pixels: Pixels | None, reader: FaceReader, seen: NDArray[np.float32], place: NDArray[np.float32] | None
+) -> float | None:
     if pixels is None:
         return None
-    found = _meant(pixels, reader.detect(pixels), reader, seen, slot)
+    found = _meant(pixels, reader.detect(pixels), reader, seen, place)
     return None if found is None else float(likeness(found[1][None], seen).mean())
+
+
+def swapped(
+    pixels: Pixels,
+    verdicts: Sequence[Verdict],
+    references: Sequence[Reference],
+    places: Sequence[NDArray[np.float32]],
+    reader: FaceReader,
+    calibration: Calibration,
+) -> str:
+    """Says, of a picture of several people, whose face stands where another's was meant; "" when nobody's does."""
+    if len(references) < 2 or all(verdict.call is Call.SAME for verdict in verdicts):
+        return ""
+    for verdict, place in zip(verdicts, places, strict=True):
+        for other in references:
+            if verdict.call is Call.SAME or other.person == verdict.person:
+                continue
+            if judge(pixels, other, reader, calibration, place=place).call is Call.SAME:
+                return f"the face meant for {verdict.person} is {other.person}'s"
+    return ""
 
 
 def _sharpness(pixels: Pixels, face: Face) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from facechain.errors import TemplateError
 from facechain.protocols import Engine, Identity
@@ -49,10 +50,12 @@ def paint(
     template: Pixels | None,
     faces: tuple[Face, ...],
     slots: Sequence[int],
+    words: Sequence[tuple[str, str]] = (),
 ) -> Iterator[tuple[Shot, Pixels]]:
     """Pictures in the order of `shots`. One identity is loaded at a time, so no face can leak into another.
 
-    An engine whose brush has `many` is given the shots of one identity together, to batch them as memory allows.
+    `words` are prompt and negative of each person, where they differ. An engine whose brush has `many` is given the
+    shots of one identity together, to batch them as memory allows.
     """
     if len(identities) == 1 and template is None:
         with engine.sitting(identities[0], style) as brush:
@@ -68,7 +71,8 @@ def paint(
                 for at, shot in enumerate(chunk):
                     below = pictures[at]
                     onto = None if below is None else Canvas(pixels=below, faces=faces, slot=slots[number])
-                    painted = brush(shot, onto)
+                    said = dict(zip(("prompt", "negative"), words[number], strict=True)) if words else {}
+                    painted = brush(replace(shot, **said), onto)
                     pictures[at] = painted
                     if number == last:
                         yield shot, painted

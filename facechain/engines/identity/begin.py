@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -14,15 +14,17 @@ from facechain.engines.inpaint.repaint import Guide, Repaint, in_blocks
 from facechain.errors import EngineError
 from facechain.types import Canvas, Mask, Photo, Pixels, Shot
 
+Nets: TypeAlias = Callable[[str, str], Any]  # what is followed, and a folder or file of one's own -> ControlNetModel
 
-def begin(
-    chosen: Any, shot: Shot, onto: Canvas | None, controlnets: Callable[[str], Any] | None = None
-) -> Canvas | None:
+
+def begin(chosen: Any, shot: Shot, onto: Canvas | None, controlnets: Nets | None = None) -> Canvas | None:
     """The canvas for a shot's own pictures, joined to the one given; None: noise.
 
     Raises EngineError for a mask without a start picture, a strength beyond 0…1, or a ControlNet nobody has.
     """
     guides = tuple(_guide(kind, chosen, shot, controlnets) for kind in chosen.controls)
+    if onto is not None and chosen.start is not None:
+        raise EngineError("A template is begun from itself.", "Leave the start picture out, or the template.")
     if onto is not None:
         return dataclasses.replace(onto, guides=(*onto.guides, *guides)) if isinstance(onto, Repaint) else onto
     if chosen.start is None:
@@ -53,12 +55,13 @@ def _soft(chosen: Any, shot: Shot) -> Mask:
     return (_fitted("mask", chosen.mask, shot).mean(axis=2) / 255).astype(np.float32)
 
 
-def _guide(kind: str, chosen: Any, shot: Shot, controlnets: Callable[[str], Any] | None) -> Guide:
+def _guide(kind: str, chosen: Any, shot: Shot, controlnets: Nets | None) -> Guide:
     if controlnets is None:
         raise EngineError(f"There is no ControlNet named {kind!r} here.", "Leave it out.")
+    own = str(getattr(chosen, f"controlnet_{kind}", ""))
     picture = _fitted(kind, chosen.controls[kind], shot)
-    scale = float(chosen.control_scales.get(kind, 0.8))
-    return Guide(kind=kind, net=lambda: controlnets(kind), picture=picture, scale=scale)
+    scale = float(chosen.control_scales.get(kind, 1.0))
+    return Guide(kind=kind, net=lambda: controlnets(kind, own), picture=picture, scale=scale)
 
 
 def _fitted(name: str, photo: Any, shot: Shot) -> Pixels:

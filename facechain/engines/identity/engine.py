@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
+from facechain.engines.identity.begin import Nets
 from facechain.engines.identity.checkpoint import Checkpoint, open_checkpoint
 from facechain.engines.identity.evidence import learn_faces
 from facechain.errors import EngineError
@@ -34,9 +35,9 @@ class OnePhotoEngine:
         kind: str = "",
         recogniser: str = "",
         revision: str = "",
-        controlnets: Callable[[str], Any] | None = None,
+        controlnets: Nets | None = None,
     ) -> None:
-        """`base` gives the diffusers pipeline to paint with, `controlnets` further ControlNets for it by kind.
+        """`base` gives the diffusers pipeline to paint with, `controlnets` further ControlNets for it.
 
         `kind` says which file this is where its name does not, `revision` names its bytes without reading them, and
         `recogniser` is for weights trained on another recogniser than the published ones.
@@ -52,13 +53,14 @@ class OnePhotoEngine:
 
     @contextmanager
     def sitting(self, identity: Identity, style: Style) -> Iterator[Paint]:
+        from facechain.engines.diffusion.native import native
         from facechain.engines.identity.attention import layout_of
 
         pipe = self._base()
         with alone(pipe):
             file = open_checkpoint(self._path, kinds=self.kinds, layout=layout_of(pipe.unet), kind=self._kind)
             with self._paints(pipe, file, identity, style) as paint:
-                yield paint
+                yield lambda shot, onto=None: paint(native(shot, pipe) if onto is None else shot, onto)
 
     def _paints(self, pipe: Any, file: Checkpoint, identity: Identity, style: Style) -> AbstractContextManager[Paint]:
         raise NotImplementedError

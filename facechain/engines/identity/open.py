@@ -18,22 +18,45 @@ class Shelf:
     base: Callable[[], Any]  # the diffusers pipeline to paint with
     pack: Callable[[str, str], Path]  # pack id, file name; raises PackMissing
     reader: Callable[[str], FaceReader]  # by name
+    controlnets: Callable[[str, str], Any] | None = None  # by what they follow, or a folder or file of one's own
+    revision: Callable[[str], str] = lambda pack: ""  # names a pack's bytes without reading them
 
 
+# engine and pack -> its file, which of the FaceID files it is, and the reader of its recogniser
 FACEID = {
-    "faceid": "ip-adapter-faceid_sd15.bin",
-    "faceid-plusv2": "ip-adapter-faceid-plusv2_sd15.bin",
-    "faceid-portrait": "ip-adapter-faceid-portrait-v11_sd15.bin",
-    "faceid-xl": "ip-adapter-faceid_sdxl.bin",
+    "faceid": ("ip-adapter-faceid_sd15.bin", "faceid", "buffalo_l"),
+    "faceid-plus": ("ip-adapter-faceid-plus_sd15.bin", "faceid-plus", "buffalo_l"),
+    "faceid-plusv2": ("ip-adapter-faceid-plusv2_sd15.bin", "faceid-plusv2", "buffalo_l"),
+    "faceid-portrait": ("ip-adapter-faceid-portrait-v11_sd15.bin", "portrait", "buffalo_l"),
+    "faceid-xl": ("ip-adapter-faceid_sdxl.bin", "faceid", "buffalo_l"),
+    "faceid-plusv2-xl": ("ip-adapter-faceid-plusv2_sdxl.bin", "faceid-plusv2", "buffalo_l"),
+    "faceid-portrait-xl": ("ip-adapter-faceid-portrait_sdxl.bin", "portrait", "buffalo_l"),
+    "faceid-portrait-unnorm": ("ip-adapter-faceid-portrait_sdxl_unnorm.bin", "portrait-unnorm", "buffalo_l_raw"),
+}
+FACT = {
+    "fact": "adapter_film_mask_large_new_reg001_faceshuffle_00290001.ckpt",
+    "fact-majicmix": "adapter_maj_mask_large_new_reg001_faceshuffle_00290001.ckpt",
 }
 
 
-def _faceid(card: EngineCard, file: str) -> tuple[EngineCard, Callable[[Shelf], Engine]]:
+def _opened(shelf: Shelf, pack: str, file: str) -> dict[str, Any]:
+    """What every engine is given. The pack says which bytes these are, so that learning need not read them."""
+    return {
+        "base": shelf.base,
+        "checkpoint": shelf.pack(pack, file),
+        "revision": shelf.revision(pack),
+        "controlnets": shelf.controlnets,
+    }
+
+
+def _faceid(card: EngineCard) -> tuple[EngineCard, Callable[[Shelf], Engine]]:
+    file, kind, reader = FACEID[card.name]
+
     def make(shelf: Shelf) -> Engine:
         return faceid.FaceIdEngine(
-            base=shelf.base,
-            checkpoint=shelf.pack(card.name, file),
-            reader=shelf.reader("buffalo_l"),
+            **_opened(shelf, card.name, file),
+            kind=kind,
+            reader=shelf.reader(reader),
             clip=shelf.pack("clip-vit-h", "config.json").parent if "clip-vit-h" in card.packs else None,
             card=card,
         )
@@ -43,54 +66,69 @@ def _faceid(card: EngineCard, file: str) -> tuple[EngineCard, Callable[[Shelf], 
 
 def _instantid(shelf: Shelf) -> Engine:
     return instantid.InstantIdEngine(
-        base=shelf.base,
-        checkpoint=shelf.pack("instantid", "ip-adapter.bin"),
+        **_opened(shelf, "instantid", "ip-adapter.bin"),
         identitynet=shelf.pack("instantid", "ControlNetModel/config.json").parent,
         reader=shelf.reader("antelopev2_raw"),
     )
 
 
 def _photomaker(shelf: Shelf) -> Engine:
-    return photomaker.PhotoMakerEngine(base=shelf.base, checkpoint=shelf.pack("photomaker", "photomaker-v1.bin"))
+    return photomaker.PhotoMakerEngine(**_opened(shelf, "photomaker", "photomaker-v1.bin"), kind="photomaker-v1")
 
 
 def _photomaker_v2(shelf: Shelf) -> Engine:
-    checkpoint = shelf.pack("photomaker-v2", "photomaker-v2.bin")
-    reader = shelf.reader("buffalo_l_raw")
-    return photomaker.PhotoMakerEngine(base=shelf.base, checkpoint=checkpoint, reader=reader, card=photomaker.CARD_V2)
+    return photomaker.PhotoMakerEngine(
+        **_opened(shelf, "photomaker-v2", "photomaker-v2.bin"),
+        kind="photomaker-v2",
+        reader=shelf.reader("buffalo_l_raw"),
+        card=photomaker.CARD_V2,
+    )
 
 
-def _pulid(shelf: Shelf) -> Engine:
-    checkpoint = shelf.pack("pulid", "pulid_v1.1.safetensors")
-    tower = shelf.pack("eva02-clip", "EVA02_CLIP_L_336_psz14_s6B.pt")
-    reader = shelf.reader("antelopev2_raw")
-    return pulid.PulidEngine(base=shelf.base, checkpoint=checkpoint, reader=reader, tower=tower)
+def _pulid(card: EngineCard, file: str, kind: str) -> tuple[EngineCard, Callable[[Shelf], Engine]]:
+    def make(shelf: Shelf) -> Engine:
+        return pulid.PulidEngine(
+            **_opened(shelf, card.name, file),
+            kind=kind,
+            reader=shelf.reader("antelopev2_raw"),
+            tower=shelf.pack("eva02-clip", "EVA02_CLIP_L_336_psz14_s6B.pt"),
+            card=card,
+        )
+
+    return card, make
 
 
 def _arc2face(shelf: Shelf) -> Engine:
+    given = _opened(shelf, "arc2face", "encoder/pytorch_model.bin")
     return arc2face.Arc2FaceEngine(
-        base=shelf.base,
-        text_encoder=shelf.pack("arc2face", "encoder/pytorch_model.bin"),
+        text_encoder=given.pop("checkpoint"),
         unet=shelf.pack("arc2face", "arc2face/config.json").parent,
         reader=shelf.reader("arc2face"),
+        kind="arc2face",
+        **given,
     )
 
 
-def _fact(shelf: Shelf) -> Engine:
-    return fact.FactEngine(
-        base=shelf.base,
-        checkpoint=shelf.pack("fact", "adapter_film.ckpt"),
-        transface=shelf.pack("fact", "ms1mv2_model_TransFace_S.pt"),
-    )
+def _fact(card: EngineCard) -> tuple[EngineCard, Callable[[Shelf], Engine]]:
+    def make(shelf: Shelf) -> Engine:
+        return fact.FactEngine(
+            **_opened(shelf, card.name, FACT[card.name]),
+            kind="fact",
+            transface=shelf.pack("transface", "ms1mv2_model_TransFace_S.pt"),
+            card=card,
+        )
+
+    return card, make
 
 
 # name -> card, and how it is opened
 IDENTITY: Mapping[str, tuple[EngineCard, Callable[[Shelf], Engine]]] = {
-    **{card.name: _faceid(card, FACEID[card.name]) for card in faceid.CARDS},
+    **{card.name: _faceid(card) for card in faceid.CARDS},
     "instantid": (instantid.CARD, _instantid),
     "photomaker": (photomaker.CARD, _photomaker),
     "photomaker-v2": (photomaker.CARD_V2, _photomaker_v2),
-    "pulid": (pulid.CARD, _pulid),
+    "pulid-v1": _pulid(pulid.CARD_V1, "pulid_v1.bin", "pulid-v1"),
+    "pulid": _pulid(pulid.CARD, "pulid_v1.1.safetensors", "pulid-v1.1"),
     "arc2face": (arc2face.CARD, _arc2face),
-    "fact": (fact.CARD, _fact),
+    **{card.name: _fact(card) for card in fact.CARDS},
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,7 +13,7 @@ from facechain.config import build
 from facechain.engines.diffusion.prompts import fill, noun
 from facechain.engines.diffusion.samplers import scheduler
 from facechain.engines.diffusion.words import Encoder
-from facechain.engines.identity.begin import begin, finished
+from facechain.engines.identity.begin import Nets, begin, finished
 from facechain.engines.identity.evidence import Evidence
 from facechain.engines.inpaint.repaint import arrange
 from facechain.errors import EngineError
@@ -31,6 +31,9 @@ class Brush:
     strength: float = 0.7  # with a start picture: 0 leaves it, 1 paints anew
     controls: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # kind of ControlNet -> its Photo
     control_scales: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    controlnet_openpose: str = ""  # a ControlNet of one's own: folder or file
+    controlnet_depth: str = ""
+    controlnet_canny: str = ""
     sampler: str = ""  # empty: the base's own
     steps: int = 30
     guidance: float = 7.0
@@ -65,7 +68,7 @@ def paint(
     shot: Shot,
     chosen: Brush,
     onto: Canvas | None = None,
-    controlnets: Callable[[str], Any] | None = None,
+    controlnets: Nets | None = None,
     **inputs: Any,
 ) -> Pixels:
     """(height, width, 3).

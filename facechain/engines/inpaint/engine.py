@@ -19,7 +19,7 @@ from facechain.engines.inpaint.paste import pasted
 from facechain.engines.inpaint.repaint import BLOCK_PX, Repaint, in_blocks
 from facechain.errors import EngineError
 from facechain.protocols import Engine, EngineCard, Identity, Landmarker, Paint, Parser, Tick, silent
-from facechain.types import Canvas, Mask, Person, Pixels, Shot, Style
+from facechain.types import Canvas, Mask, Person, Photo, Pixels, Shot, Style
 
 STRENGTH = 0.65  # enough for another person's features, little enough for the template's light and pose
 SIDES_PX = {"sd15": 512, "sdxl": 1024}
@@ -68,6 +68,9 @@ class InpaintEngine:
             mask=in_blocks(resized(mask, side) > 1 / 255),
             strength=strength,
         )
+        if "controls" in options:
+            whole = options["controls"].items()
+            options["controls"] = {kind: _cut(kind, photo, onto.pixels, square) for kind, photo in whole}
         near = replace(shot, width_px=side, height_px=side, options=options)
         painted = resized(brush(near, canvas), square.side)
         assert canvas.mask is not None
@@ -99,6 +102,18 @@ class _Brush:
         """Painted freely, as they get ready; together where the inner engine can."""
         many = getattr(self._inner, "many", None)
         yield from many(shots) if many else map(self._inner, shots)
+
+
+def _cut(kind: str, drawn: Photo, template: Pixels, square: Square) -> Photo:
+    """Of what a ControlNet is to follow, the part that belongs to the square; it is drawn from the whole template."""
+    if drawn.pixels.shape != template.shape:
+        height, width = drawn.pixels.shape[:2]
+        raise EngineError(
+            f"The {kind} picture is {width}×{height} px, the template {template.shape[1]}×{template.shape[0]}.",
+            "Leave it out: it is drawn from the template.",
+        )
+    part = f"{drawn.id}/{square.left},{square.top},{square.side}"
+    return replace(drawn, id=part, pixels=square.cut(drawn.pixels))
 
 
 def into_pictures(card: EngineCard) -> EngineCard:

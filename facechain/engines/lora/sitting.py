@@ -12,6 +12,7 @@ from facechain.config import build
 from facechain.engines.diffusion.base import BaseRef, assemble
 from facechain.engines.diffusion.controls import KINDS, Control
 from facechain.engines.diffusion.loras import LoraRef, put_in
+from facechain.engines.diffusion.native import native
 from facechain.engines.diffusion.painter import Painter, Settings, settings
 from facechain.engines.diffusion.prompts import fill
 from facechain.engines.diffusion.samplers import FastMode
@@ -193,14 +194,3 @@ def _runs(shots: Sequence[Shot], key: Callable[[Shot], Any]) -> Iterator[tuple[A
         group.append(shot)
     if group:
         yield key(group[0]), group
-
-
-def native(shot: Shot, pipe: Any) -> Shot:
-    """Far below the size its base was trained at a picture breaks, so such a shot is enlarged to it, in its shape."""
-    side = pipe.unet.config.sample_size * 8
-    area = shot.width_px * shot.height_px
-    if area >= (0.75 * side) ** 2:
-        return shot
-    step, scale = min(64, side // 8), side / area**0.5
-    width, height = (round(length * scale / step) * step for length in (shot.width_px, shot.height_px))
-    return replace(shot, width_px=width, height_px=height)
