@@ -15,7 +15,7 @@ from facechain.vision.runtimes import onnx_session
 _SHORT_SIDE_PX = 518
 _LONGEST_PX = 1036
 _PATCH_PX = 14
-_MEAN, _SPREAD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+_MEAN, _SPREAD = np.array([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]], np.float32)  # of ImageNet, as trained
 
 
 class DepthAnything:

@@ -49,8 +49,9 @@ def open_net(path: Path, unet: Any) -> Any:
     except (OSError, ValueError, RuntimeError, TypeError) as error:  # whatever the reader stumbles over
         what = f"{path.name} is no ControlNet for this base: {str(error).splitlines()[0]}"
         raise EngineError(what, "Give a diffusers folder or a .safetensors file made for the base's family.") from None
-    width, needed = net.config.cross_attention_dim, unet.config.cross_attention_dim
-    if width != needed or net.config.addition_embed_type != unet.config.addition_embed_type:
+    made_for: Any = net.config
+    width, needed = made_for.cross_attention_dim, unet.config.cross_attention_dim
+    if width != needed or made_for.addition_embed_type != unet.config.addition_embed_type:
         raise EngineError(
             f"{path.name} is a ControlNet for another family of bases: it reads words {width} wide, not {needed}.",
             "Give one made for the base's family.",

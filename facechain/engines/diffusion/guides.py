@@ -46,7 +46,7 @@ def skeleton(people: Sequence[NDArray[np.float32]], height: int, width: int) -> 
                 half = (round(np.hypot(*along) / 2), thick)
                 angle = round(np.degrees(np.arctan2(along[1], along[0])))
                 outline = cv2.ellipse2Poly((round(middle[0]), round(middle[1])), half, angle, 0, 360, 1)
-                cv2.fillConvexPoly(drawn, outline, colour)
+                cv2.fillConvexPoly(drawn, np.asarray(outline, np.int32), colour)
     drawn = (drawn * _LIMB_LIGHT).astype(np.uint8)
     for points, seen in zip(people, shown, strict=True):
         for (x, y, _), there, colour in zip(points, seen, _COLOURS, strict=True):
