@@ -6,6 +6,7 @@ from typing import Any
 
 import gradio as gr
 
+from facechain import bootstrap
 from facechain.errors import UserError
 from facechain.types import Style
 from facechain.ui import results
@@ -20,7 +21,8 @@ CONTROLS = ("openpose", "depth", "canny")
 
 def build(shop: Shop) -> None:
     w = shop.w
-    style = gr.State("")
+    first = next((style.id for style in bootstrap.studio().styles() if style.template_pack), "")
+    style = gr.State(first)  # one that can start now is chosen to begin with
     pose = gr.State({})  # batch and name of a picture to follow
     hidden = gr.State("")  # a finished run that was cleared away
     nobody = board("create-nobody")
@@ -42,16 +44,14 @@ def build(shop: Shop) -> None:
                 with gr.Row():
                     seed = optional(w, "create.seed", int, 0, 2**32 - 1, "create.seed.help", elem_id="create-seed")
                     budget = optional(w, "create.budget", int, 1, 500, "create.budget.help")
-                with gr.Row():
-                    strength = gr.Slider(
-                        0, 1, value=1, step=0.05, label=w("create.strength"), info=w("create.strength.help")
-                    )
-                    shape = optional(w, "create.shape", float, 0, 1, "create.shape.help")
+                strength = gr.Slider(
+                    0, 1, value=1, step=0.05, label=w("create.strength"), info=w("create.strength.help")
+                )
+                shape = optional(w, "create.shape", float, 0, 1, "create.shape.help")
                 with gr.Row():
                     steps = optional(w, "create.steps", int, 1, 200)
                     guidance = optional(w, "create.guidance", float, 0, 30)
                     scale = optional(w, "create.scale", float, 0, 2)
-                gr.HTML(f'<div class="field-title">{esc(w("create.pose"))}</div>')
                 posed = board("create-pose", _pose(w, {}))
                 control = gr.Radio(
                     [(w(f"create.control.{kind}"), kind) for kind in CONTROLS],
