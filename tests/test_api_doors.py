@@ -6,9 +6,11 @@ import struct
 import threading
 import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from api_kit import file, fill, picture, serving
 
@@ -150,6 +152,24 @@ def test_a_cursor_into_somebody_elses_jobs(ann, ben):
     ask(ann, style="astronaut", seed=91)
     cursor = ann.get("/v1/jobs", params={"limit": 1}).json()["next"]
     refused(ben.get("/v1/jobs", params={"cursor": cursor}), 404)
+
+
+def test_photos_are_read_by_one_request_at_a_time(ann, monkeypatch):
+    """Reading arrays in several threads at once has failed under load, in CPython's parser of their headers."""
+    load, inside, most = np.load, [], []
+
+    def slow(*arguments, **options):
+        inside.append(None)
+        most.append(len(inside))
+        time.sleep(0.005)
+        inside.pop()
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(np, "load", slow)
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: ann.get("/v1/people/ada").status_code, range(8)))
+    assert set(answers) == {200}
+    assert set(most) == {1}
 
 
 # ── who may ──────────────────────────────────────────────────────────────────────────────────────

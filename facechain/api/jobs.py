@@ -193,11 +193,11 @@ def _checked(asked: Make | Train | Judge | Fetch, studio: Any, whose: str) -> di
             slots = [face - 1 for face in asked.faces]
             return {**values, "slots": slots, "options": asked.settings, "template": str(template)}
         case Train():
-            studio.person(asked.person)
+            studio.photos(asked.person)
             places.check_base(studio, asked.base)
             return {"name": asked.person, "base": asked.base, "settings": asked.settings}
         case Judge():
-            studio.person(asked.person)
+            studio.photos(asked.person)
             return {"name": asked.person, "paths": [str(path) for path in incoming.pictures_of(whose, asked.upload)]}
         case Fetch():
             for pack in asked.packs:

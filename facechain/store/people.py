@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import re
+import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -20,6 +21,9 @@ from facechain.errors import PersonError, StoreError
 from facechain.types import Consent, Crop, Embedding, Face, Person, Pixels, Pose, Tag
 
 SHEET = "person.json"
+
+# numpy parses headers of arrays with `ast`, which CPython 3.11 now and then fails at when several threads do so.
+_reading = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,30 +129,34 @@ def read_photos(folder: Path) -> tuple[KeptPhoto, ...]:
 
 def read_crop_png(folder: Path, photo_id: str) -> bytes:
     """The picture engines learn from, as PNG. Raises PersonError when there is no such photo."""
-    with _opened(folder, photo_id) as arrays:
-        return arrays["png"].tobytes()
+    return _arrays(_crop(folder, photo_id), "png")["png"].tobytes()
 
 
 def described(folder: Path, photo_id: str, caption: str, tags: tuple[Tag, ...]) -> bytes:
     """The crop's file with another caption and other tags. Raises PersonError when there is no such photo."""
-    with _opened(folder, photo_id) as arrays:
-        about = json.loads(arrays["about"].tobytes())
-        about |= {"caption": caption, "tags": [asdict(tag) for tag in tags]}
-        return _npz({**dict(arrays), "about": np.frombuffer(json.dumps(about).encode(), np.uint8)})
+    arrays = _arrays(_crop(folder, photo_id))
+    about = json.loads(arrays["about"].tobytes())
+    about |= {"caption": caption, "tags": [asdict(tag) for tag in tags]}
+    return _npz({**arrays, "about": np.frombuffer(json.dumps(about).encode(), np.uint8)})
 
 
-def _opened(folder: Path, photo_id: str) -> Any:
+def _crop(folder: Path, photo_id: str) -> Path:
     path = folder / "crops" / f"{disk.plain(photo_id)}.npz"
     if not path.is_file():
         raise PersonError(
             f"There is no photo {photo_id[:12]}… of {folder.name!r}.", "Look again at the person's photos."
         )
-    return np.load(path, allow_pickle=False)
+    return path
+
+
+def _arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
+    """These arrays of a crop's file, or all."""
+    with _reading, np.load(path, allow_pickle=False) as stored:
+        return {name: stored[name] for name in names or stored.files}
 
 
 def _read_photo(path: Path, held_out: bool) -> KeptPhoto:
-    with np.load(path, allow_pickle=False) as arrays:
-        about = json.loads(arrays["about"].tobytes())
+    about = json.loads(_arrays(path, "about")["about"].tobytes())
     return KeptPhoto(
         id=about["photo_id"],
         name=about["photo_name"],
@@ -214,31 +222,29 @@ def _npz(arrays: dict[str, Any]) -> bytes:
 
 
 def _read_crop(path: Path) -> Crop:
-    with np.load(path, allow_pickle=False) as arrays:
-        about = json.loads(arrays["about"].tobytes())
-        embedding = None
-        if "embedding" in arrays:
-            embedding = Embedding(
-                vector=arrays["embedding"], recogniser=about["recogniser"], unit_norm=about["unit_norm"]
-            )
-        with Image.open(io.BytesIO(arrays["png"].tobytes()), formats=("PNG",)) as picture:
-            pixels = np.array(picture.convert("RGB"))
-        return Crop(
-            photo_id=about["photo_id"],
-            photo_name=about["photo_name"],
-            pixels=pixels,
-            face=Face(
-                box_px=arrays["box_px"],
-                points_px=arrays["points_px"],
-                score=about["score"],
-                pose=Pose(**about["pose"]),
-                embedding=embedding,
-            ),
-            head_mask=arrays["head_mask"],
-            quality=about["quality"],
-            tags=tuple(Tag(**tag) for tag in about["tags"]),
-            caption=about["caption"],
-        )
+    arrays = _arrays(path)
+    about = json.loads(arrays["about"].tobytes())
+    embedding = None
+    if "embedding" in arrays:
+        embedding = Embedding(vector=arrays["embedding"], recogniser=about["recogniser"], unit_norm=about["unit_norm"])
+    with Image.open(io.BytesIO(arrays["png"].tobytes()), formats=("PNG",)) as picture:
+        pixels = np.array(picture.convert("RGB"))
+    return Crop(
+        photo_id=about["photo_id"],
+        photo_name=about["photo_name"],
+        pixels=pixels,
+        face=Face(
+            box_px=arrays["box_px"],
+            points_px=arrays["points_px"],
+            score=about["score"],
+            pose=Pose(**about["pose"]),
+            embedding=embedding,
+        ),
+        head_mask=arrays["head_mask"],
+        quality=about["quality"],
+        tags=tuple(Tag(**tag) for tag in about["tags"]),
+        caption=about["caption"],
+    )
 
 
 def _png(pixels: Pixels) -> bytes:
