@@ -1,19 +1,21 @@
 """`facechain serve` as a person meets it: photos go in over the wire, a kept portrait comes out, it ends cleanly."""
 
-import contextlib
-import io
-import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
-import time
+from pathlib import Path
 
 import httpx
 import pytest
 from PIL import Image
 
+from facechain import bootstrap
 from facechain.cli import app, guarded
+
+ROOT = Path(__file__).resolve().parent.parent
 
 PHOTOS = ("obama.jpg", "obama2.jpg", "obama3.jpg")
 
@@ -45,77 +47,40 @@ def server(folder, models):
             process.wait(60)
 
 
-def watch(client, job):
-    """Every event of a job, as (its state, what is known of it)."""
-    seen = []
-    with client.stream("GET", f"/v1/jobs/{job['id']}/events", timeout=240) as events:
-        for line in events.iter_lines():
-            if line.startswith("data:"):
-                seen.append(json.loads(line.removeprefix("data:")))
-    return seen
-
-
-def test_from_photos_to_a_kept_portrait_and_a_clean_end(server, models, folder):
+def test_the_documented_example_and_a_clean_end(server, models, folder, monkeypatch):
     address, process = server
-    with httpx.Client(base_url=address, timeout=30) as client, contextlib.ExitStack() as files:
-        photos = [
-            ("photos", (name, files.enter_context((models / "demo-photos" / name).open("rb")))) for name in PHOTOS
-        ]
-        consent = {"name": "Barack", "consent_by": "public domain", "purpose": "tests"}
-        answer = client.post("/v1/people", data=consent, files=photos)
-        assert answer.status_code == 202, answer.text
-        seen = watch(client, answer.json())
-        enrolled = seen[-1]
-        assert enrolled["state"] == "done", enrolled
-        assert len(seen) > 2
-        assert enrolled["result"]["photos"] + enrolled["result"]["held_out"] == len(PHOTOS)
-        (person,) = client.get("/v1/people").json()["items"]
-        assert len(client.get(f"/v1/people/{person['slug']}").json()["pictures"]) == len(PHOTOS)
+    ada = folder.parent / "photos" / "ada"
+    ada.mkdir(parents=True)
+    for name in PHOTOS:
+        shutil.copy(models / "demo-photos" / name, ada)
+    monkeypatch.chdir(folder.parent)
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "api.md").read_text("utf-8"), re.DOTALL)
+    code = code.replace("http://127.0.0.1:7860", address).replace('"count": 8, "keep": 4', '"count": 2, "keep": 1')
+    names: dict = {}
+    exec(compile(code, "docs/api.md", "exec"), names)
 
-        asked = {"kind": "make", "people": ["Barack"], "style": "astronaut", "count": 2, "keep": 1, "seed": 7}
-        job = client.post("/v1/jobs", json=asked).json()
-        seen = watch(client, job)
-        made = seen[-1]
-        assert made["state"] == "done", made
-        assert {"running", "done"} <= {event["state"] for event in seen}
-        assert any(event["preview"] for event in seen)
-        assert made["result"]["seed"] == 7
-        kept = client.get("/v1/portraits", params={"kept": True, "run": job["id"]}).json()["items"]
-        assert len(kept) == 1
-        verdict = kept[0]["verdicts"][0]
-        assert (verdict["call"], verdict["held_out"]) == ("same person", True)
-        picture = client.get(kept[0]["picture"])
-        assert Image.open(io.BytesIO(picture.content)).size == (512, 512)
-        assert client.get(made["preview"]).status_code == 200
+    client, enrolled, made, (kept,) = (names[name] for name in ("api", "enrolled", "made", "kept"))
+    assert enrolled["result"]["photos"] + enrolled["result"]["held_out"] == len(PHOTOS)
+    (person,) = client.get("/v1/people").json()["items"]
+    assert len(client.get(f"/v1/people/{person['slug']}").json()["pictures"]) == len(PHOTOS)
+    assert made["result"]["seed"] == 7
+    assert client.get(made["preview"]).status_code == 200
+    assert (kept["verdicts"][0]["call"], kept["verdicts"][0]["held_out"]) == ("same person", True)
+    assert Image.open(folder.parent / f"{kept['id']}.png").size == (512, 512)
 
-        template = (models / "demo-photos" / "biden.jpg").read_bytes()
-        upload = client.post("/v1/uploads", files=[("pictures", ("b.jpg", template))]).json()["upload"]
-        judged = watch(
-            client, client.post("/v1/jobs", json={"kind": "judge", "person": "Barack", "upload": upload}).json()
-        )
-        (verdict,) = judged[-1]["result"]["portraits"][0]["verdicts"]
-        assert verdict["call"] == "someone else"
-
-        long = client.post("/v1/jobs", json={**asked, "count": 500}).json()
-        with client.stream("GET", f"/v1/jobs/{long['id']}/events") as events:
-            for line in events.iter_lines():
-                if line == "event: running":
-                    break
-            process.send_signal(signal.SIGTERM)  # while somebody watches and a worker paints
-            assert process.wait(60) == 0
+    long = client.post("/v1/jobs", json={**names["asked"], "count": 500}).json()
+    with client.stream("GET", f"/v1/jobs/{long['id']}/events") as events:
+        for line in events.iter_lines():
+            if line == "event: running":
+                break
+        process.send_signal(signal.SIGTERM)  # while somebody watches and a worker paints
+        assert process.wait(60) == 0
+    client.close()
     with pytest.raises(httpx.TransportError):
         httpx.get(f"{address}/v1/health")
-    from facechain.jobs.presence import Presence
-
-    deadline = time.monotonic() + 30
-    while Presence(folder).workers() and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert Presence(folder).workers() == ()
-    from facechain import bootstrap
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FACECHAIN_WORKSPACE", str(folder))
-        assert bootstrap.jobs().get(long["id"]).state == "queued"
+    monkeypatch.setenv("FACECHAIN_WORKSPACE", str(folder))
+    assert bootstrap.jobs().workers() == ()
+    assert bootstrap.jobs().get(long["id"]).state == "queued"
 
 
 # ── how it is started ────────────────────────────────────────────────────────────────────────────
