@@ -497,6 +497,8 @@ def test_the_page_asks_nothing_of_any_other_server(nobody):
     for path in document["paths"]:
         assert path in page.text
     assert "Idempotency-Key" in page.text
+    assert "-F &#x27;name=Ada&#x27;" in page.text  # what to send
+    assert "&quot;held_out&quot;: 1" in page.text  # what comes back
 
 
 def test_every_operation_says_what_it_does_and_how_it_refuses(nobody):

@@ -19,7 +19,8 @@ INTRODUCTION = (
 )
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:56rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
-code,pre{font:14px/1.45 ui-monospace,monospace}pre{background:#f3f3f1;padding:.7rem;overflow-x:auto;border-radius:4px}
+code,pre{font:14px/1.45 ui-monospace,monospace}
+pre{background:#f3f3f1;padding:.7rem;overflow:auto;max-height:22rem;border-radius:4px}
 summary{cursor:pointer;padding:.35rem 0}summary b{display:inline-block;width:4.5rem}details{border-top:1px solid #ddd}
 table{border-collapse:collapse}td,th{text-align:left;padding:.15rem .8rem .15rem 0;vertical-align:top}
 nav a{margin-right:1rem}
@@ -66,14 +67,16 @@ def _operation(document: dict[str, Any], here: str, method: str, path: str, oper
             for name, about in ((name, field.get("description", "")) for name, field in fields["properties"].items())
         ]
     answers = [
-        (f"<code>{status}</code>", _text(said["description"])) for status, said in operation["responses"].items()
+        (f"<code>{status}</code>", _text("As it should be." if status < "3" else said["description"]))
+        for status, said in operation["responses"].items()
     ]
     examples = "".join(
         f"<pre>{html.escape(line)}</pre>" for line in _calls(document, here, method, path, operation, body)
     )
     return (
         f"<details><summary><b>{method}</b> <code>{html.escape(path)}</code></summary>"
-        f"<p>{_text(operation.get('description', ''))}</p>{_table(rows)}{examples}{_table(answers)}</details>"
+        f"<p>{_text(operation.get('description', ''))}</p>{_table(rows)}{examples}"
+        f"{_answer(document, operation)}{_table(answers)}</details>"
     )
 
 
@@ -97,11 +100,44 @@ def _calls(
     if "multipart" in kind:
         fields = _resolve(document, content["schema"])["properties"]
         given = (
-            f"-F {name}=@me.jpg" if field.get("type") == "array" else f"-F '{name}=…'" for name, field in fields.items()
+            f"-F {name}=@me.jpg" if field.get("type") == "array" else f"-F '{name}={sample(document, field)}'"
+            for name, field in fields.items()
         )
         return [f"{call} \\\n  {' '.join(given)}"]
     values = [example["value"] for example in content.get("examples", {}).values()]
     return [f"{call} \\\n  -H 'Content-Type: application/json' -d '{json.dumps(value)}'" for value in values]
+
+
+def _answer(document: dict[str, Any], operation: dict[str, Any]) -> str:
+    """What comes back, when it is JSON."""
+    good = next(said for status, said in operation["responses"].items() if status < "3")
+    schema = good.get("content", {}).get("application/json", {}).get("schema")
+    if not schema:
+        return ""
+    return f"<pre>{html.escape(json.dumps(sample(document, schema), indent=1, ensure_ascii=False))}</pre>"
+
+
+def sample(document: dict[str, Any], schema: dict[str, Any]) -> Any:
+    """A value that fits a schema: its own example, or something plain."""
+    schema = _resolve(document, schema)
+    if "examples" in schema:
+        return schema["examples"][0]
+    for choice in ("anyOf", "oneOf"):
+        if choice in schema:
+            return sample(document, schema[choice][0])
+    if "enum" in schema:
+        return schema["enum"][0]
+    match schema.get("type"):
+        case "object":
+            return {name: sample(document, field) for name, field in schema.get("properties", {}).items()}
+        case "array":
+            return [sample(document, schema["items"])]
+        case "integer" | "number":
+            return 1
+        case "boolean":
+            return True
+        case _:
+            return "2026-01-02T03:04:05Z" if schema.get("format") == "date-time" else "…"
 
 
 def _resolve(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:

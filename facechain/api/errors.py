@@ -36,6 +36,7 @@ SENTENCES: dict[int, tuple[str, str, str]] = {
     403: ("Forbidden", "This is not allowed.", "See /docs."),
     404: ("NotFound", "There is nothing here.", "See /docs for what there is."),
     405: ("MethodNotAllowed", "This cannot be done here.", "See /docs for what can."),
+    409: ("Conflict", "It clashes with what is already there.", "See /docs."),
     413: ("TooLarge", "The request is larger than this server takes.", "Send fewer or smaller files."),
     415: ("WrongMediaType", "The request is of a kind not expected here.", "See /docs for the kind."),
     422: ("InvalidRequest", "The request does not fit.", "See /docs for what is expected."),

@@ -29,9 +29,13 @@ def list_people(studio: MyStudio, limit: pages.Limit = 50, cursor: pages.Cursor 
 def add_person(
     whose: Owner,
     studio: MyStudio,
-    name: Annotated[str, Form(max_length=200, examples=["Ada"])],
-    consent_by: Annotated[str, Form(max_length=200, description="Who agrees: the person, or their guardian.")],
-    purpose: Annotated[str, Form(max_length=500, description="What the portraits are for.")],
+    name: Annotated[str, Form(max_length=200, description="Who it is.", examples=["Ada"])],
+    consent_by: Annotated[
+        str, Form(max_length=200, description="Who agrees: the person, or their guardian.", examples=["Ada"])
+    ],
+    purpose: Annotated[
+        str, Form(max_length=500, description="What the portraits are for.", examples=["profile pictures"])
+    ],
     photos: incoming.Pictures,
     key: IdempotencyKey = "",
 ) -> schemas.Job:
