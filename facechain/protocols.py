@@ -103,6 +103,7 @@ class EngineCard:
     packs: tuple[str, ...]
     needs_canvas: bool  # paints only into a picture
     paints_canvas: bool  # can paint into a picture
+    takes_pose: bool = False  # puts the face where the option `pose` says: five points, in 0…1 of the picture
     recogniser: str = ""  # conditions on these embeddings, so they may never judge
     summary: str = ""
 

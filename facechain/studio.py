@@ -247,6 +247,8 @@ class Studio:
         *,
         template: Path | None = None,
         pose: Mapping[str, Path] | None = None,
+        start: Path | None = None,
+        mask: Path | None = None,
         out: Path | None = None,
         format: str = "png",
         run: str = "",
@@ -257,9 +259,10 @@ class Studio:
 
         `run` names the folder of the portraits: the same request under the same name goes on where it was stopped.
         `show` hears of every portrait as soon as it is stored. `pose` names pictures to follow: "" → one to draw
-        from, or openpose, depth or canny → one drawn already; the option "control" says what is followed.
+        from, or openpose, depth or canny → one drawn already; the option "control" says what is followed. `start` is
+        a picture to begin from instead of noise, `mask` white where it may change.
         """
-        sitting = self.prepare(request, template, format, tick, pose)
+        sitting = self.prepare(request, template, format, tick, pose, start, mask)
         folder = self.folder(sitting, run)
         before = self.stored(folder)
         goal, stopped = self._goal(sitting), ""
@@ -280,6 +283,8 @@ class Studio:
         format: str = "png",
         tick: Tick = silent,
         pose: Mapping[str, Path] | None = None,
+        start: Path | None = None,
+        mask: Path | None = None,
     ) -> Sitting:
         """All that is settled before the first shot; what cannot work is refused here. Learns the people."""
         self.tools.workspace.check_format(format)
@@ -288,7 +293,8 @@ class Studio:
         engine, style = self._engine(request.engine, request.base, people), self.style(request.style)
         canvas, faces, slots = self._canvas(engine.card, request, style, template)
         fuse = self._fusion(request, people, tick)
-        request = self._guided(request, style, pose or {}, canvas)
+        request = self._guided(request, style, engine.card, pose or {}, canvas)
+        request = _begun(request, start, mask)
         return Sitting(
             request=request,
             engine=engine,
@@ -486,7 +492,7 @@ class Studio:
         )
 
     def _guided(
-        self, request: Request, style: Style, pose: Mapping[str, Path], canvas: Pixels | None = None
+        self, request: Request, style: Style, card: EngineCard, pose: Mapping[str, Path], canvas: Pixels | None
     ) -> Request:
         """With what to follow drawn, as options the engines read; in a template that is the template itself."""
         options = {name: value for name, value in request.options.items() if name != fusion.OPTION}
@@ -498,6 +504,11 @@ class Studio:
                     "Faces of a template keep its pose.", f"Leave --pose out; --set {guide.OPTION}=depth follows it."
                 )
             pictures = {"": canvas} if options.get(guide.OPTION) else {}
+        elif card.takes_pose and "" in pictures:
+            faces = self.tools.reader().detect(pictures[""])
+            options["pose"] = guide.face_points(pictures[""], faces, *size)
+            if not options.get(guide.OPTION):
+                del pictures[""]
         options |= guide.guides(options.pop(guide.OPTION, ""), pictures, self.tools.draw)
         return replace(request, options=options)
 
@@ -627,6 +638,12 @@ def _likeness(verdicts: tuple[Verdict, ...]) -> float | None:
     """Of the person least alike; None when a face is missing."""
     found = [v.likeness for v in verdicts]
     return None if None in found else min(v for v in found if v is not None)
+
+
+def _begun(request: Request, start: Path | None, mask: Path | None) -> Request:
+    """With the pictures to begin from as options the engines read."""
+    given = {name: read(path) for name, path in (("start", start), ("mask", mask)) if path is not None}
+    return replace(request, options={**request.options, **given})
 
 
 def _veto(verdicts: tuple[Verdict, ...]) -> str:

@@ -70,12 +70,15 @@ def fact(folder, base):
     return FactEngine(base=base, checkpoint=file, transface=tiny.save(folder / "tf.pt", tiny.weights("transface")))
 
 
-def arc2face(folder, base):
-    pipe = base()
-    shapes = tiny.formats.arc2face_text(
+def arc2face_text(pipe):
+    """Shapes of a text encoder that fits this pipeline's."""
+    return tiny.formats.arc2face_text(
         tiny.layout(pipe), layers=2, mlp=1152, vocabulary=len(pipe.tokenizer), positions=77
     )
-    file = tiny.save(folder / "pytorch_model.pt", tiny.filled(shapes))
+
+
+def arc2face(folder, base):
+    file = tiny.save(folder / "pytorch_model.pt", tiny.filled(arc2face_text(base())))
     return Arc2FaceEngine(base=base, text_encoder=file, reader=tiny.FakeReader("arcface", True))
 
 

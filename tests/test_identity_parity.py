@@ -219,6 +219,22 @@ def test_face_attention_follows_its_formula(mode, scale, rows):
     assert (ours - wanted).abs().max() < CLOSE
 
 
+@pytest.mark.parametrize("mode", ["orthogonal", "orthogonal_v2"])
+def test_an_empty_prompt_of_zeros_takes_nothing_off_the_face(mode):
+    """SDXL's empty negative prompt is all zeros, which has no direction to be orthogonal to."""
+    from diffusers.models.attention_processor import Attention
+
+    torch.manual_seed(0)
+    attn = Attention(query_dim=32, cross_attention_dim=24, heads=2, dim_head=16)
+    picture, key, value = torch.randn(2, 9, 32), torch.randn(2, 8, 32), torch.randn(2, 8, 32)
+    with torch.no_grad():
+        ours, added = (
+            FaceAttention(attn.processor, key, value, Dial(mode=m))(attn, picture, torch.zeros(2, 7, 24))
+            for m in (mode, "add")
+        )
+    assert torch.equal(ours, added)
+
+
 def test_identitynet_is_a_controlnet_fed_with_face_tokens(tmp_path):
     from diffusers import ControlNetModel
 

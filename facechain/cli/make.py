@@ -26,6 +26,8 @@ def make(
         list[str] | None,
         typer.Option(help="A picture to follow as --set control=openpose,canny:0.7 says; depth=FILE if drawn already."),
     ] = None,
+    start: Annotated[Path | None, typer.Option(help="A picture to begin from; --set strength=0.7 of the way.")] = None,
+    mask: Annotated[Path | None, typer.Option(help="White where the picture to begin from may change.")] = None,
     budget: Annotated[
         int | None, typer.Option(min=1, help="Go on until --keep are the same person, at most this many.")
     ] = None,
@@ -61,12 +63,22 @@ def make(
             studio().person(name)
         studio().style(style)
         asked = {name: value for name, value in vars(request).items() if name not in ("template", "template_name")}
-        files = {"base": jobs.path(base), "template": jobs.path(template), "out": jobs.path(out)}
+        given = {"base": base, "template": template, "start": start, "mask": mask, "out": out}
+        files = {name: jobs.path(file) for name, file in given.items()}
         poses = {kind: jobs.path(file) for kind, file in follow.items()}
         jobs.leave("make", {**asked, **files, "pose": poses, "format": format}, as_json)
         return
     with show.progress(as_json) as tick:
-        made = studio().make(request, template=template, pose=follow, out=out, format=format, tick=tick)
+        made = studio().make(
+            request,
+            template=template,
+            pose=follow,
+            start=start,
+            mask=mask,
+            out=out,
+            format=format,
+            tick=tick,
+        )
     if as_json:
         typer.echo(show.as_json(made))
         return

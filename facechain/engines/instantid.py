@@ -29,6 +29,7 @@ CARD = EngineCard(
     packs=("instantid", "antelopev2"),
     needs_canvas=False,
     paints_canvas=False,
+    takes_pose=True,
     recogniser="glintr100",
     summary="The strongest likeness from one photo, with the head where you want it.",
 )

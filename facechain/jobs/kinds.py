@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from facechain.config import build
 from facechain.errors import UserError
+from facechain.jobs.report import Outcome, default_path, summary
 from facechain.protocols import Tick
 from facechain.types import Job, Request, Verdict
 
@@ -26,6 +27,8 @@ class Hands(Protocol):
     def seed(self) -> int: ...
 
     def slug(self, name: str) -> str: ...
+
+    def batch(self, given: Batch, owner: str, tick: Tick, show: Show) -> tuple[Outcome, ...]: ...
 
 
 class Show(Protocol):
@@ -78,7 +81,7 @@ def _train(hands: Hands, job: Job, given: Train, tick: Tick, show: Show) -> Mapp
 
 @dataclass(frozen=True, kw_only=True)
 class Make:
-    """As `Request`, whose words they are; `template` is a picture's path, `pose` as for `Studio.make`."""
+    """As `Request`, whose words they are; `template`, `start` and `mask` are paths, `pose` as for `Studio.make`."""
 
     people: tuple[str, ...]
     engine: str = ""
@@ -94,11 +97,13 @@ class Make:
     seed: int | None = None  # settled when the job is submitted, so that trying again makes the same pictures
     options: Mapping[str, Any] = field(default_factory=dict)
     pose: Mapping[str, str] = field(default_factory=dict)
+    start: str = ""
+    mask: str = ""
     out: str = ""
     format: str = "png"
 
     def request(self) -> Request:
-        outside = ("template", "pose", "out", "format")
+        outside = ("template", "pose", "start", "mask", "out", "format")
         return Request(**{name: value for name, value in vars(self).items() if name not in outside})
 
 
@@ -107,6 +112,8 @@ def _make(hands: Hands, job: Job, given: Make, tick: Tick, show: Show) -> Mappin
         given.request(),
         template=Path(given.template) if given.template else None,
         pose={kind: Path(path) for kind, path in given.pose.items()},
+        start=Path(given.start) if given.start else None,
+        mask=Path(given.mask) if given.mask else None,
         out=Path(given.out) if given.out else None,
         format=given.format,
         run=job.id,
@@ -143,6 +150,31 @@ def _fetch(hands: Hands, job: Job, given: Fetch, tick: Tick, show: Show) -> Mapp
 
 
 @dataclass(frozen=True, kw_only=True)
+class Batch:
+    """`file` is a table or a folder, see sheet.py; `styles`, `count`, `engine` and `seed` are for lines without."""
+
+    file: str
+    styles: tuple[str, ...] = ()
+    count: int = 4
+    engine: str = ""
+    seed: int = 0  # part of every picture's own
+    format: str = "png"
+    report: str = ""  # empty: beside the file
+    cluster: str = ""  # empty: here; "local" or a Ray cluster's address
+    workers: int = 0  # 0: one a device
+
+    @property
+    def report_path(self) -> Path:
+        return Path(self.report) if self.report else default_path(Path(self.file))
+
+
+def _batch(hands: Hands, job: Job, given: Batch, tick: Tick, show: Show) -> Mapping[str, Any]:
+    outcomes = hands.batch(given, job.owner, tick, show)
+    # Names stay in the report, which is the asker's own: what jobs keep must be forgotten with the person.
+    return {"summary": summary(outcomes), "report": str(given.report_path)}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Photos:
     paths: tuple[str, ...]
 
@@ -175,6 +207,7 @@ KINDS: dict[str, Kind] = {
     "train": Kind(arguments=Train, run=_train, people=_one),
     "make": Kind(arguments=Make, run=_make, people=lambda make: make.people),
     "judge": Kind(arguments=Judge, run=_judge, people=_one),
+    "batch": Kind(arguments=Batch, run=_batch),
     "fetch": Kind(arguments=Fetch, run=_fetch),
     "check": Kind(arguments=Photos, run=_check),
     "sort": Kind(arguments=Photos, run=_sort),

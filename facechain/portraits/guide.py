@@ -75,6 +75,23 @@ def fitted(pixels: Pixels, width_px: int, height_px: int) -> Pixels:
     return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
+def face_points(pixels: Pixels, faces: Sequence[Face], width_px: int, height_px: int) -> list[list[float]]:
+    """Eyes, nose and mouth corners of the largest face in 0…1 of a portrait of this shape that the picture fills.
+
+    Raises UserError when there is no face, or the portrait would cut it off.
+    """
+    if not faces:
+        raise UserError("No face can be found in the picture to follow.", "Take one with a clear face.")
+    height, width = pixels.shape[:2]
+    scale = max(width_px / width, height_px / height)
+    over = (np.array([width, height]) * scale - (width_px, height_px)) / 2
+    face = max(faces, key=lambda face: face.width_px * face.height_px)
+    points = (face.points_px * scale - over) / (width_px, height_px)
+    if points.min() < 0 or points.max() > 1:
+        raise UserError("The face in the picture to follow lies outside the portrait.", "Crop the picture around it.")
+    return [[round(float(x), 5), round(float(y), 5)] for x, y in points]
+
+
 def _scales(given: object) -> dict[str, float]:
     made = {}
     for part in filter(None, (piece.strip() for piece in str(given or "").split(","))):

@@ -50,6 +50,17 @@ def _insightface(pack: str, recogniser: str, unit_norm: bool = True) -> Callable
     return make
 
 
+def _arcface(pack: str, scrfd: str, recogniser: str, unit_norm: bool = True) -> Callable[[Where], FaceReader]:
+    """An InsightFace pack's own files, without its package."""
+
+    def make(path: Where) -> FaceReader:
+        from facechain.vision.insightface_reader import ScrfdArcface
+
+        return ScrfdArcface(path(pack, f"{scrfd}.onnx"), path(pack, f"{recogniser}.onnx"), unit_norm)
+
+    return make
+
+
 def _face_landmarker(path: Where) -> Landmarker:
     from facechain.vision.landmarker import Landmarker as FaceLandmarker
 
@@ -96,13 +107,13 @@ READERS: dict[str, Callable[[Where], FaceReader]] = {
     "yunet_sface": _yunet_sface,  # the default
     "dlib": _dlib,  # the judge
     "w600k_mbf": _w600k_mbf,  # non-commercial; all below are
-    "antelopev2": _insightface("antelopev2", "glintr100"),
-    "buffalo_l": _insightface("buffalo_l", "w600k_r50"),
+    "antelopev2": _arcface("antelopev2", "scrfd_10g_bnkps", "glintr100"),
+    "buffalo_l": _arcface("buffalo_l", "det_10g", "w600k_r50"),
     "buffalo_s": _insightface("buffalo_s", "w600k_mbf"),
     # The same with vectors of their own length, as some identity engines were trained on.
-    "antelopev2_raw": _insightface("antelopev2", "glintr100", unit_norm=False),
-    "buffalo_l_raw": _insightface("buffalo_l", "w600k_r50", unit_norm=False),
-    "arc2face": _insightface("arc2face", "arcface"),
+    "antelopev2_raw": _arcface("antelopev2", "scrfd_10g_bnkps", "glintr100", unit_norm=False),
+    "buffalo_l_raw": _arcface("buffalo_l", "det_10g", "w600k_r50", unit_norm=False),
+    "arc2face": _arcface("arc2face", "scrfd_10g_bnkps", "arcface"),
 }
 LANDMARKERS: dict[str, Callable[[Where], Landmarker]] = {"face_landmarker": _face_landmarker}
 PARSERS: dict[str, Callable[[Where], Parser]] = {"selfie_multiclass": _selfie}

@@ -81,7 +81,9 @@ class FaceAttention:
             # What the face adds along the text's own direction is taken off (PuLID), all of it or, in v2, in
             # proportion to how little attention a pixel pays to the identity tokens.
             t, f = text.float(), face.float()
-            along = (t * f).sum(dim=1, keepdim=True) / (t * t).sum(dim=1, keepdim=True) * t
+            # SDXL's empty prompt is all zeros and has no direction.
+            length = (t * t).sum(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+            along = (t * f).sum(dim=1, keepdim=True) / length * t
             if dial.mode == "orthogonal_v2":
                 # unscaled logits, as published
                 heed = (query @ face_key.transpose(-2, -1)).softmax(dim=-1).mean(dim=1)
