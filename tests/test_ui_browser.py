@@ -169,8 +169,6 @@ def _lost_and_found(browser, page, server):
     """A killed worker, trying again, a page closed and reopened, and a cancelled job."""
     tab(page, "Create")
     page.locator("#create-count input[type=number]").fill("24")
-    page.get_by_text("Advanced", exact=True).first.click()
-    page.locator("#create-seed input, #create-seed textarea").first.fill("7")
     page.click("#create-make")
     page.wait_for_selector("#create-results .job:has-text('Making 24 portraits')")
     page.wait_for_selector("#create-results .portrait")  # shown while the others are made
@@ -353,6 +351,10 @@ def test_phone_width_chinese_dark_and_labels(tmp_path, models):
                 wide = page.evaluate("() => document.documentElement.scrollWidth - window.innerWidth")
                 assert wide <= 1, f"{name} is {wide} px too wide"
                 assert page.evaluate(_NAMELESS) == [], name
+            page.locator("#settings .panel").first.wait_for()
+            _open(page, TABS[language][4])
+            page.click("#gallery .empty [data-tab]")  # leads to Create, wherever its tab is
+            page.wait_for_selector("#create-nobody .empty")
             if language == "zh":
                 assert "dark" in page.evaluate("() => document.body.className")
                 text = page.evaluate("() => document.body.innerText")

@@ -57,7 +57,7 @@
     }
     delete box.dataset.busy
     if (bar) bar.hidden = true
-    tell(box, refused.length === files.length ? refused.map((r) => r.what).join(' ') : '', 'bad')
+    tell(box, refused.map((r) => r.what).join('\n'), 'bad')
     trigger('click', { do: 'uploaded', id: batch, fields: { refused, sent: files.length - refused.length } })
   }
 
@@ -78,6 +78,14 @@
     if (!entries.length) return [...transfer.files]
     for (const entry of entries) await walk(entry)
     return files
+  }
+
+  // Where there is no room for all tabs, the others are behind the menu at their end.
+  function open(name) {
+    for (const where of ['[role="tab"]', '.overflow-dropdown button']) {
+      const tab = [...document.querySelectorAll(`#tabs ${where}`)].find((b) => b.textContent.trim() === name)
+      if (tab) return tab.click()
+    }
   }
 
   function search(board) {
@@ -103,8 +111,7 @@
       const theme_ = event.target.closest('[data-theme-choice]')
       if (theme_) { store.set('facechain-theme', theme_.dataset.themeChoice); theme(theme_.dataset.themeChoice); return }
       const tab = event.target.closest('[data-tab]')
-      if (tab) { const b = [...document.querySelectorAll('button[role="tab"]')]
-        .find((x) => x.textContent.trim() === tab.dataset.tab); if (b) b.click() }
+      if (tab) open(tab.dataset.tab)
       const chip = event.target.closest('[data-group]')
       if (chip) {
         group = chip.dataset.group

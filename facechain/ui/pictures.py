@@ -27,6 +27,7 @@ from facechain.ui.sessions import OWNER
 WIDTHS = (160, 240, 320, 480, 960)  # px; what a page may ask for, so that nobody asks for a thousand sizes
 _PRIVATE = {
     "Cache-Control": "private, max-age=600",
+    "Vary": "Cookie",  # whoever signs in next in this browser finds nothing in its cache
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
 }
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from facechain import bootstrap
-from facechain.types import Job
+from facechain.types import Job, JobState
 from facechain.ui.desk import OPEN, Desk
 from facechain.ui.html import button, empty, esc, go, progress, url
 from facechain.ui.phrases import Words
@@ -53,7 +53,7 @@ def shown(desk: Desk, job: Job | None) -> str:
         return working or empty(w("results.none"), w("results.none.next"))
     none = (
         ""
-        if any(p.verdicts[0].kept for p in made)
+        if job.state is not JobState.DONE or any(p.verdicts[0].kept for p in made)
         else f'<p class="notice warn" role="status">{esc(w("results.no_likeness"))}</p>'
     )
     head = (

@@ -138,18 +138,18 @@ class Gate:
             "script-src 'self' 'unsafe-inline' 'unsafe-eval'; connect-src 'self'; object-src 'none'; base-uri 'self'; "
             f"form-action 'self'{ancestors}"
         )
-        ours = [
-            (b"content-security-policy", policy.encode()),
-            (b"x-content-type-options", b"nosniff"),
-            (b"referrer-policy", b"same-origin"),
-            *extra,
-        ]
+        ours = {
+            b"content-security-policy": policy.encode(),
+            b"x-content-type-options": b"nosniff",
+            b"referrer-policy": b"same-origin",  # without any, a form would be sent as if from a stranger's page
+        }
 
         async def guarded(message: Any) -> None:
             if message["type"] == "http.response.start":
-                own = {name.lower() for name, _ in message["headers"]}
-                added = [pair for pair in ours if pair[0] == b"set-cookie" or pair[0] not in own]
-                message = {**message, "headers": [*message["headers"], *added]}
+                theirs = [(n, v) for n, v in message["headers"] if n.lower() != b"referrer-policy"]
+                named = {name.lower() for name, _ in theirs}
+                added = [(name, value) for name, value in ours.items() if name not in named]
+                message = {**message, "headers": [*theirs, *added, *extra]}
             await send(message)
 
         return guarded

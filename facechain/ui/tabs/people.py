@@ -68,10 +68,9 @@ def build(shop: Shop) -> None:
     shop.on(people.click, on_people, [opened], [opened, people, judge])
 
     def on_drop(request: gr.Request, event: gr.EventData) -> tuple[Any, ...]:
-        desk, (do, id, fields) = shop.desk(request), asked(event)
+        desk, (do, id, _) = shop.desk(request), asked(event)
         if do != "uploaded":
             return gr.skip(), gr.skip(), gr.skip()
-        results.warn(w, fields)
         paths = [str(path) for path in desk.uploads.files(id)]
         if not paths:
             return gr.skip(), gr.skip(), gr.skip()
@@ -131,7 +130,8 @@ def build(shop: Shop) -> None:
     )
 
     def on_judge(request: gr.Request, event: gr.EventData, current: str) -> Any:
-        desk, (do, id, _) = shop.desk(request), asked(event)
+        desk, (do, id, fields) = shop.desk(request), asked(event)
+        results.warn(w, fields)
         if do == "uploaded" and desk.uploads.files(id):
             desk.submit("judge", {"name": current, "paths": [str(path) for path in desk.uploads.files(id)]})
         elif do == "cancel":

@@ -43,8 +43,7 @@ def build(shop: Shop) -> None:
     )
 
     def on_drop(request: gr.Request, event: gr.EventData) -> Any:
-        desk, (do, id, fields) = shop.desk(request), asked(event)
-        results.warn(w, fields)
+        desk, (do, id, _) = shop.desk(request), asked(event)
         files = desk.uploads.files(id) if do == "uploaded" else []
         if not files:
             return gr.skip(), gr.skip()
