@@ -139,6 +139,9 @@ class Offer:
     commercial: str  # "yes", "no" or "ask", of its packs together
     missing: tuple[str, ...]  # packs not fetched
     state: str
+    allows: str = ""  # what its packs' licences allow together, a sentence
+    bytes: int = 0  # of its packs, as far as known
+    unsized: tuple[str, ...] = ()  # packs whose size is not known
 
 
 class Studio:
@@ -462,10 +465,20 @@ class Studio:
     def engines(self) -> tuple[Offer, ...]:
         offers = []
         for card in self.tools.cards:
-            missing = tuple(id for id in card.packs if not self.tools.packs.status(id).present)
-            state = f"needs: facechain packs fetch {' '.join(missing)}" if missing else "ready"
-            commercial = self.tools.packs.licences(card.packs).commercial
-            offers.append(Offer(card=card, commercial=commercial, missing=missing, state=state))
+            packs = [self.tools.packs.status(id) for id in card.packs]
+            missing = tuple(pack.id for pack in packs if not pack.present)
+            licence = self.tools.packs.licences(card.packs)
+            offers.append(
+                Offer(
+                    card=card,
+                    commercial=licence.commercial,
+                    missing=missing,
+                    state=f"needs: facechain packs fetch {' '.join(missing)}" if missing else "ready",
+                    allows=licence.sentence,
+                    bytes=sum(pack.bytes for pack in packs),
+                    unsized=tuple(pack.id for pack in packs if not pack.bytes),
+                )
+            )
         return tuple(offers)
 
     # ── one paragraph each ───────────────────────────────────────────────────────────────────────

@@ -5,7 +5,9 @@ import sys
 
 import pytest
 
+from facechain import bootstrap
 from facechain.bootstrap import CONFIGS
+from facechain.cli import show
 from facechain.engines.table import ENGINES
 from facechain.packs import read_packs
 
@@ -35,3 +37,21 @@ def test_reading_the_cards_imports_nothing_heavy():
     code = f"import sys, facechain.engines.table; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_cards_say_what_each_engine_needs_costs_and_allows_within_the_terminal(columns, monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("FACECHAIN_WORKSPACE", str(tmp_path))
+    bootstrap.studio.cache_clear()
+    show.cards(bootstrap.studio().engines())
+    bootstrap.studio.cache_clear()
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= columns
+    cards = text.strip().split("\n\n")
+    assert [card.split(":")[0] for card in cards] == list(ENGINES)
+    for card, entry in zip(cards, ENGINES.values(), strict=True):
+        said = " ".join(card.split())
+        assert entry.card.summary in said
+        assert all(f" {label} " in said for label in ("needs", "costs", "allows", "here"))
+        assert all(pack in said for pack in entry.card.packs)

@@ -224,8 +224,11 @@ def test_photomaker_rules_for_the_trigger(bases, tmp_path):
             at("a man img and a woman img")
         with pytest.raises(EngineError, match="No class word"):
             at("img in the rain")
-        with pytest.raises(EngineError, match=r"takes \d+ of 77 places"):
-            at("a man img " + "rain " * 80)
+        long = at("a man img " + "rain " * 80)
+        assert not np.array_equal(long, at("a man img " + "rain " * 80 + "red suit")), "words beyond 77 tokens count"
+        late = at("rain " * 80 + "a man img")
+        assert not np.array_equal(late, at("rain " * 80 + "a man")), "and so does a class word there"
+        assert not np.array_equal(words, at("photo of a man img in the (rain:1.5)")), "weights count too"
 
 
 def test_pulid_without_its_tower_says_what_is_missing(bases, tmp_path):

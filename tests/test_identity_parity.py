@@ -332,7 +332,21 @@ def test_photomaker_stacks_tokens_into_the_class_word(tmp_path):
     assert torch.allclose(words, plain[0, 4:7], atol=1e-6)
     assert torch.equal(stacked.merged[0, 4:7], tokens * 2)
     assert torch.allclose(stacked.merged[0, 7:], plain[0, 7:], atol=1e-6)
-    assert torch.allclose(stacked.words, base.encode_prompt("photo of a man in the rain")[0])
+    assert torch.allclose(stacked.words, base.encode_prompt("photo of a man in the rain")[0], atol=1e-6)
+
+
+def test_photomaker_finds_the_class_word_beyond_the_first_window(tmp_path):
+    from facechain.engines.identity.photomaker_prompt import Stacked
+
+    base = tiny.sdxl(tmp_path)
+    tokens = torch.randn(3, 96)
+    prompt = "rain " * 80 + "man img red"
+    stacked = Stacked(base, tiny.shot(prompt=prompt), "img", tokens, lambda words, photos: photos * 2)
+    plain = base.encode_prompt("rain " * 5 + "man man man red")[0]
+    at = 77 + 1 + 5  # five words of rain did not fit into the first window
+    assert stacked.merged.shape == stacked.words.shape == stacked.negative.shape == (1, 154, 96)
+    assert torch.equal(stacked.merged[0, at : at + 3], tokens * 2)
+    assert torch.allclose(stacked.merged[0, at + 3 :], plain[0, 1 + 5 + 3 :], atol=1e-6)
 
 
 def test_loras_with_old_names_equal_diffusers_loading(tmp_path):

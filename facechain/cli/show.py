@@ -17,7 +17,7 @@ from facechain.protocols import Tick
 from facechain.types import Crop, Rejection
 
 if TYPE_CHECKING:
-    from facechain.studio import Album, Result
+    from facechain.studio import Album, Offer, Result
 
 
 def as_json(value: Any) -> str:
@@ -58,6 +58,46 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
     for row in rows:
         drawn.add_row(*(str(cell) for cell in row))
     Console(highlight=False).print(drawn)
+
+
+def cards(offers: Sequence[Offer]) -> None:
+    """What each engine needs, costs and allows, in lines no wider than the terminal."""
+    import shutil
+    import textwrap
+
+    width = max(40, shutil.get_terminal_size().columns)
+    for offer in offers:
+        card = offer.card
+        bases = " or ".join(_BASES[base] for base in card.bases)
+        needs = [f"{card.min_photos} photos or more" if card.min_photos > 1 else "one photo"]
+        needs += [bases] * bool(bases) + ["a picture to paint into"] * card.needs_canvas
+        needs += [f"the models {', '.join(card.packs)}"] * bool(card.packs)
+        costs = [f"learns {card.learns}"]
+        costs += [f"{size(offer.bytes)} of models{' besides the base' * bool(bases)}"] * bool(offer.bytes)
+        costs += [f"size not known of {' and '.join(offer.unsized)}"] * bool(offer.unsized)
+        rows = {
+            "": card.summary,
+            "needs": "; ".join(needs) + ".",
+            "costs": "; ".join(costs) + ".",
+            "allows": offer.allows,
+            "here": "ready." if not offer.missing else f"facechain packs fetch {' '.join(offer.missing)}",
+        }
+        print(f"{card.name}: {card.title}")
+        for label, text in rows.items():
+            start = f"    {label:<8}" if label else "    "
+            lines = textwrap.wrap(
+                text,
+                width,
+                initial_indent=start,
+                subsequent_indent=" " * len(start),
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+            print("\n".join(lines))
+        print()
+
+
+_BASES = {"sd15": "a Stable Diffusion 1.5 base", "sdxl": "an SDXL base"}
 
 
 def size(count: int) -> str:

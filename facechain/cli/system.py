@@ -35,11 +35,7 @@ def engines(as_json: Json = False) -> None:
     if as_json:
         typer.echo(show.as_json(known))
         return
-    for offer in known:
-        card = offer.card
-        needs = f"{card.min_photos}+ photos" if card.min_photos > 1 else "1 photo"
-        typer.echo(f"{card.name}: {card.title}. {card.summary}")
-        typer.echo(f"    learns {card.learns} from {needs}; commercial use: {offer.commercial}; {offer.state}\n")
+    show.cards(known)
 
 
 def doctor(as_json: Json = False) -> None:

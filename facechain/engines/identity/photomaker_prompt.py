@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from facechain.engines.diffusion.words import Encoder, parse
 from facechain.engines.identity.clip import clip_pixels
 from facechain.engines.identity.evidence import Evidence
 from facechain.engines.identity.photomaker_net import PhotoEncoder
@@ -26,19 +27,19 @@ def photo_tokens(encoder: PhotoEncoder, evidence: Evidence, most: int, average: 
     return torch.einsum("p,ptw->tw", torch.tensor(evidence.shares), tokens.unflatten(0, (len(crops), -1)))
 
 
-def split_prompt(prompt: str, trigger: str) -> tuple[str, str]:
-    """What stands before the trigger (its last word is the class word) and after it.
+def with_trigger(prompt: str, trigger: str) -> str:
+    """The prompt if it holds the trigger after a class word; without a trigger it gets "a person" in front.
 
-    A prompt without the trigger gets "a person" in front. Raises EngineError for two triggers or no class word.
+    Raises EngineError for two triggers or no class word.
     """
-    parts = re.split(_alone(trigger), prompt)
+    parts = re.split(_alone(trigger), "".join(text for text, _ in parse(prompt)))
     if len(parts) == 1:
-        return "a person", f", {prompt}" if prompt else ""
+        return f"a person {trigger}" + (f", {prompt}" if prompt else "")
     if len(parts) > 2:
         raise EngineError(f"The trigger {trigger!r} stands {len(parts) - 1} times.", "Use it once.")
     if not re.search(r"\w\s*$", parts[0]):
         raise EngineError(f"No class word stands before {trigger!r}.", f"Write, for example, 'a woman {trigger}'.")
-    return parts[0].strip(), parts[1].strip()
+    return prompt
 
 
 def without_trigger(prompt: str, trigger: str) -> str:
@@ -53,12 +54,17 @@ class Stacked:
     """Prompt embeddings of one shot, from the words alone and with the photos in the class word."""
 
     def __init__(self, pipe: Any, shot: Shot, trigger: str, tokens: Tensor, fusion: nn.Module) -> None:
-        before, after = split_prompt(shot.prompt, trigger)
-        words = f"{before}{after}" if after.startswith(",") else f"{before} {after}".strip()
-        (self.words, self.negative, self.words_pooled, self.negative_pooled) = pipe.encode_prompt(
-            prompt=words, negative_prompt=shot.negative, do_classifier_free_guidance=True
-        )
-        self.merged, self.merged_pooled = _stack(pipe, before, after, tokens, fusion)
+        prompt = with_trigger(shot.prompt, trigger)
+        encoder = Encoder(pipe)
+        words = encoder.encode(without_trigger(prompt, trigger), shot.negative)
+        merged, self.merged_pooled = _stack(pipe, prompt, trigger, tokens, fusion)
+        self.words_pooled, self.negative_pooled = words.pooled, words.negative_pooled
+        longest = max(words.positive.shape[1], merged.shape[1])
+        empty = encoder.encode("", " ").positive
+        # An empty negative prompt of SDXL is all zeros, however long.
+        blank = empty if words.negative.any() else torch.zeros_like(empty)
+        self.words, self.merged = _filled(words.positive, empty, longest), _filled(merged, empty, longest)
+        self.negative = _filled(words.negative, blank, longest)
 
     def inputs(self, merge_after: int, guided: bool) -> dict[str, Any]:
         """Pipeline arguments: words up to and including step `merge_after` (from 0), the merged prompt after it.
@@ -91,25 +97,52 @@ class Stacked:
         }
 
 
+def _filled(embeddings: Tensor, empty: Tensor, length: int) -> Tensor:
+    """(1, length, width): as many empty windows at the end as it takes."""
+    return torch.cat([embeddings, *[empty] * ((length - embeddings.shape[1]) // empty.shape[1])], dim=1)
+
+
 @torch.no_grad()
-def _stack(pipe: Any, before: str, after: str, tokens: Tensor, fusion: nn.Module) -> tuple[Tensor, Tensor]:
-    """The class word once for every token, through both text encoders, then fused; and the pooled text."""
-    embeddings, pooled, place = [], None, slice(0)
+def _stack(pipe: Any, prompt: str, trigger: str, tokens: Tensor, fusion: nn.Module) -> tuple[Tensor, Tensor]:
+    """The class word once for every photo token, through both text encoders, then fused; and the pooled text.
+
+    A prompt of any length goes through the encoders in windows, as words do.
+    """
+    sides, places, pooled = [], [], None
     for tokenizer, encoder in ((pipe.tokenizer, pipe.text_encoder), (pipe.tokenizer_2, pipe.text_encoder_2)):
-        left = tokenizer(before, add_special_tokens=False).input_ids
-        right = tokenizer(after, add_special_tokens=False).input_ids if after else []
-        ids = [tokenizer.bos_token_id, *left[:-1], *[left[-1]] * len(tokens), *right, tokenizer.eos_token_id]
-        if len(ids) > tokenizer.model_max_length:
-            raise EngineError(
-                f"The prompt with {len(tokens)} photo tokens takes {len(ids)} of {tokenizer.model_max_length} places.",
-                "Shorten the prompt or set most_photos lower.",
-            )
-        place = slice(len(left), len(left) + len(tokens))
-        ids += [tokenizer.pad_token_id] * (tokenizer.model_max_length - len(ids))
-        out = encoder(torch.tensor([ids], device=encoder.device), output_hidden_states=True)
-        embeddings.append(out.hidden_states[-2])
-        pooled = out[0]
-    stacked = torch.cat(embeddings, dim=-1)
-    fused = fusion(stacked[0, place].float().cpu(), tokens.float().cpu())
-    stacked[0, place] = fused.to(stacked)
+        ids, weights, first = _sequence(tokenizer, prompt, trigger, len(tokens))
+        room = tokenizer.model_max_length - 2
+        windows = []
+        for start in range(0, len(ids), room):
+            window = [tokenizer.bos_token_id, *ids[start : start + room], tokenizer.eos_token_id]
+            windows.append([*window, *[tokenizer.pad_token_id] * (room + 2 - len(window))])
+        empty = [tokenizer.bos_token_id, tokenizer.eos_token_id, *[tokenizer.pad_token_id] * room]
+        out = encoder(torch.tensor([*windows, empty], device=encoder.device), output_hidden_states=True)
+        seen, nothing = out.hidden_states[-2][:-1], out.hidden_states[-2][-1:]
+        heavy = torch.ones(seen.shape[:2], device=seen.device, dtype=seen.dtype)
+        for number, weight in enumerate(weights):
+            heavy[number // room, number % room + 1] = weight
+        if (heavy != 1).any():
+            seen = nothing + heavy[..., None] * (seen - nothing)
+        sides.append(seen.flatten(0, 1)[None])
+        pooled = out[0][:1]
+        places = [n // room * (room + 2) + n % room + 1 for n in range(first, first + len(tokens))]
+    stacked = torch.cat(sides, dim=-1)
+    fused = fusion(stacked[0, places].float().cpu(), tokens.float().cpu())
+    stacked[0, places] = fused.to(stacked)
     return stacked, pooled  # type: ignore[return-value]
+
+
+def _sequence(tokenizer: Any, prompt: str, trigger: str, count: int) -> tuple[list[int], list[float], int]:
+    """Token numbers with the class word `count` times, their weights, and where the class word begins."""
+    ids: list[int] = []
+    weights: list[float] = []
+    first = 0
+    for text, weight in parse(prompt):
+        for number, part in enumerate(re.split(_alone(trigger), text)):
+            if number:
+                first = len(ids) - 1
+                ids, weights = ids[:-1] + [ids[-1]] * count, weights[:-1] + [weights[-1]] * count
+            told = tokenizer(part, add_special_tokens=False).input_ids if part.strip() else []
+            ids, weights = ids + told, weights + [weight] * len(told)
+    return ids, weights, first
