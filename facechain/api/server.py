@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from facechain import bootstrap
-from facechain.api import incoming
 from facechain.errors import FaceChainError, UserError
 
 if TYPE_CHECKING:
@@ -95,6 +94,8 @@ def serve(app: FastAPI, listener: socket.socket, *, workers: bool, say: Callable
 @contextlib.contextmanager
 def _helped(workers: bool, say: Callable[[str], None]) -> Iterator[None]:
     """With workers and housekeeping in the background."""
+    from facechain.api import incoming  # not above: whoever only binds a socket need not wait for it
+
     stop = threading.Event()
     started: list[subprocess.Popen[bytes]] = []
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from facechain import bootstrap
 from facechain.api import server
-from facechain.api.app import create_app
+from facechain.ui import splash
 from facechain.ui.sessions import Sessions, hosted, sweep_guests
 
 SWEEP_S = 600.0
@@ -24,13 +24,14 @@ def run(*, host: str, port: int, names: tuple[str, ...], auth: bool, workers: bo
         server.check_open(host, auth)
     listener = server.bind(host, port)
     local = server.is_local(host) and not auth
-    app = create_app(local=local, names=(*names, socket.gethostname()))
-    sessions = Sessions(
-        who=bootstrap.users().who, closed=lambda: not local or bool(bootstrap.users().list()), guests=guests
-    )
-    from facechain.ui.app import mount
+    say(f"Starting at {server.address(listener)} …")
+    with splash.shown(listener):
+        from facechain.api.app import create_app
+        from facechain.ui.app import mount
 
-    mount(app, sessions)
+        app = create_app(local=local, names=(*names, socket.gethostname()))
+        users = bootstrap.users()
+        mount(app, Sessions(who=users.who, closed=lambda: not local or bool(users.list()), guests=guests))
     if guests:
         _welcome()
     server.serve(app, listener, workers=workers, say=say)
