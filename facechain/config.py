@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import os
 import tomllib
 import types
@@ -92,10 +93,18 @@ class App:
 
 def read_app(configs: Path) -> App:
     """configs/app.toml, with the folders a person's environment names put in."""
-    values = read_toml(configs / "app.toml")
-    for key, variable in (("workspace", "FACECHAIN_WORKSPACE"), ("models", "FACECHAIN_MODELS")):
-        values[key] = os.environ.get(variable) or values.get(key, key)
-    return build(App, values, str(configs / "app.toml"))
+    file = configs / "app.toml"
+    changed_ns = file.stat().st_mtime_ns if file.exists() else 0
+    return _app(file, changed_ns, os.environ.get("FACECHAIN_WORKSPACE", ""), os.environ.get("FACECHAIN_MODELS", ""))
+
+
+@functools.lru_cache(maxsize=4)
+def _app(file: Path, changed_ns: int, workspace: str, models: str) -> App:
+    """A server asks at every request."""
+    values = read_toml(file)
+    for key, named in (("workspace", workspace), ("models", models)):
+        values[key] = named or values.get(key, key)
+    return build(App, values, str(file))
 
 
 def read_styles(configs: Path) -> dict[str, Style]:

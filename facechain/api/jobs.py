@@ -20,7 +20,8 @@ from facechain.types import Job, JobState
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
-LOOK_S = 0.5  # between two looks at a watched job
+LOOK_S = 0.5  # between two looks at a watched job that runs
+WAIT_S = 1.0  # and at one that waits in line
 ENDED = (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
 
 IdempotencyKey = Annotated[
@@ -165,7 +166,7 @@ async def watch_job(id: Id, whose: Owner, job: Annotated[Job, Depends(_watched)]
             last = job
         if job.state in ENDED:
             return
-        await anyio.sleep(LOOK_S)
+        await anyio.sleep(WAIT_S if job.state is JobState.QUEUED else LOOK_S)
         job = await run_in_threadpool(bootstrap.jobs().get, id, whose)
 
 

@@ -7,6 +7,7 @@ database costs one pass over the sidecars and nothing else.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime
@@ -85,6 +86,23 @@ verdicts = sa.Table(
 )
 
 
+def _new_engine(url: str) -> sa.Engine:
+    is_sqlite = url.startswith("sqlite")
+    engine = sa.create_engine(
+        url,
+        poolclass=StaticPool if url == "sqlite://" else NullPool,
+        connect_args={"timeout": BUSY_SECONDS} if is_sqlite else {},
+    )
+    if is_sqlite:
+        # Freed pages are overwritten, and no second file keeps what was removed from the first.
+        event.listen(engine, "connect", _prepared)
+    return engine
+
+
+# An engine holds no connection here, only statements it has compiled; those are most of a query's cost.
+_engine = functools.lru_cache(maxsize=64)(_new_engine)
+
+
 class Records:
     """Callers hold the workspace's lock around `sync`, `rebuild` and `forget`. Raises StoreError throughout."""
 
@@ -92,16 +110,9 @@ class Records:
         self._folder = folder
         in_memory = url == "sqlite://"
         is_sqlite = url.startswith("sqlite")
-        self._engine = sa.create_engine(
-            url,
-            poolclass=StaticPool if in_memory else NullPool,
-            connect_args={"timeout": BUSY_SECONDS} if is_sqlite else {},
-        )
+        self._engine = _new_engine(url) if in_memory else _engine(url)
         self._is_file = is_sqlite and not in_memory
         self._is_sqlite = is_sqlite
-        if is_sqlite:
-            # Freed pages are overwritten, and no second file keeps what was removed from the first.
-            event.listen(self._engine, "connect", _prepared)
 
     def behind(self) -> bool:
         """Whether the folders have changed since the last `sync`."""
