@@ -47,7 +47,8 @@ def _welcome() -> None:
 
     def sweep() -> None:
         while True:
-            sweep_guests(bootstrap.workspace_folder() / "users")
+            for guest in sweep_guests(bootstrap.workspace_folder() / "users"):
+                bootstrap.jobs().forget(guest)
             threading.Event().wait(SWEEP_S)
 
     threading.Thread(target=sweep, daemon=True).start()

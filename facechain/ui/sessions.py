@@ -159,12 +159,15 @@ def is_page(path: str) -> bool:
     return path.rstrip("/") in ("", "/zh")
 
 
-def sweep_guests(users: Path, older_than_s: float = GUEST_S) -> None:
-    """Deletes workspaces of guests who have been away."""
+def sweep_guests(users: Path, older_than_s: float = GUEST_S) -> list[str]:
+    """Deletes workspaces of guests who have been away; returns whose."""
+    gone = []
     for home in users.glob("guest-*") if users.is_dir() else ():
         newest = max((path.stat().st_mtime for path in (home, *home.glob("*"))), default=0.0)
         if time.time() - newest > older_than_s:
             shutil.rmtree(home, ignore_errors=True)
+            gone.append(home.name)
+    return gone
 
 
 def hosted() -> bool:

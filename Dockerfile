@@ -1,0 +1,32 @@
+# FaceChain in a container; docs/app.md says how.
+#   docker build -t facechain .                              the template engine, on the processor
+#   docker build -t facechain --build-arg DEVICE=cuda .      Stable Diffusion engines as well, on a GPU
+FROM python:3.12-slim
+
+# cpu, or cuda. With cpu-diffusion, INDEX may name a package index with builds of torch for the processor alone.
+ARG DEVICE=cpu
+ARG INDEX=""
+
+ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore \
+    FACECHAIN_WORKSPACE=/data/workspace FACECHAIN_MODELS=/data/models
+
+RUN useradd --create-home --uid 1000 facechain && mkdir /data && chown facechain:facechain /data
+WORKDIR /app
+COPY requirements.txt requirements-diffusion.txt ./
+RUN case "$DEVICE" in \
+      cpu) files="-r requirements.txt" ;; \
+      cuda | cpu-diffusion) files="-r requirements.txt -r requirements-diffusion.txt" ;; \
+      *) echo "DEVICE is cpu, cpu-diffusion or cuda, not '$DEVICE'." >&2; exit 2 ;; \
+    esac; pip install --only-binary :all: ${INDEX:+--extra-index-url "$INDEX"} $files
+COPY pyproject.toml README.md webui.py ./
+COPY configs configs
+COPY facechain facechain
+RUN pip install --no-deps --editable . && python -m compileall -q facechain
+
+USER facechain
+VOLUME /data
+EXPOSE 7860
+HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --retries=3 \
+  CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:7860/v1/health', timeout=8)"]
+# The server can be reached from outside the container, so nobody gets in without a token: facechain users add NAME
+CMD ["python", "webui.py", "--host", "0.0.0.0"]
