@@ -202,6 +202,7 @@ def test_nobody_sees_what_is_anothers(ann, ben):
         (job, "20260102-030405-0a1b2c", lambda id: ben.get(f"/v1/jobs/{id}/events")),
         (job, "20260102-030405-0a1b2c", lambda id: ben.post(f"/v1/jobs/{id}/cancel")),
         (job, "20260102-030405-0a1b2c", lambda id: ben.post(f"/v1/jobs/{id}/retry")),
+        (job, "20260102-030405-0a1b2c", lambda id: ben.post(f"/v1/jobs/{id}/move", json={"position": 1})),
         ("ada", "zoe", lambda slug: ben.get(f"/v1/people/{slug}")),
         ("ada", "zoe", lambda slug: ben.delete(f"/v1/people/{slug}")),
         ("ada", "zoe", lambda slug: ben.get("/v1/portraits", params={"person": slug})),
@@ -209,6 +210,7 @@ def test_nobody_sees_what_is_anothers(ann, ben):
         (upload, "0" * 16, lambda id: ask(ben, people=["dora"], template=id)),
         (portrait["id"], "9-9999", lambda id: ben.get(f"/v1/portraits/ada/sitting/{id}/picture")),
         (portrait["id"], "9-9999", lambda id: ben.get(f"/v1/portraits/ada/sitting/{id}/recipe")),
+        (portrait["id"], "9-9999", lambda id: ben.patch(f"/v1/portraits/ada/sitting/{id}", json={"kept": False})),
         (portrait["id"], "9-9999", lambda id: ben.delete(f"/v1/portraits/ada/sitting/{id}")),
     ]:
         one, other = refused(call(theirs), 404), refused(call(unknown), 404)
@@ -262,6 +264,27 @@ def test_a_job_is_asked_for_watched_and_cancelled(ann):
     ann.post(f"/v1/jobs/{job['id']}/cancel")
     found = ann.get("/v1/jobs", params={"state": ["cancelled"]}).json()["items"]
     assert {job["state"] for job in found} == {"cancelled"}
+
+
+def test_waiting_jobs_change_places(ann):
+    first, second = (ask(ann, style="astronaut", seed=seed).json()["id"] for seed in (61, 62))
+    moved = ann.post(f"/v1/jobs/{second}/move", json={"position": 1}).json()
+    assert moved["position"] < ann.get(f"/v1/jobs/{first}").json()["position"]
+    refused(ann.post(f"/v1/jobs/{second}/move", json={"position": 0}), 422)
+    ann.post(f"/v1/jobs/{second}/cancel")
+    refused(ann.post(f"/v1/jobs/{second}/move", json={"position": 1}), 409, "Conflict")
+
+
+def test_a_portrait_chosen_by_hand(ann):
+    fill("ann", ("joe",), 1)
+    (one,) = ann.get("/v1/portraits", params={"person": "joe"}).json()["items"]
+    where = one["picture"].removesuffix("/picture")
+    aside = ann.patch(where, json={"kept": False}).json()["verdicts"][0]
+    assert (aside["kept"], aside["likeness"]) == (False, one["verdicts"][0]["likeness"])
+    assert ann.get("/v1/portraits", params={"person": "joe", "kept": True}).json()["items"] == []
+    refused(ann.patch(where, json={"kept": "perhaps"}), 422)
+    refused(ann.patch(f"{where}x", json={"kept": True}), 404, "Missing")
+    ann.delete("/v1/people/joe")
 
 
 def test_a_key_sent_twice_starts_one_job(ann, ben):

@@ -104,7 +104,8 @@ def _calls(
             for name, field in fields.items()
         )
         return [f"{call} \\\n  {' '.join(given)}"]
-    values = [example["value"] for example in content.get("examples", {}).values()]
+    given = content.get("examples", {}).values()
+    values = [example["value"] for example in given] or [sample(document, content["schema"])]
     return [f"{call} \\\n  -H 'Content-Type: application/json' -d '{json.dumps(value)}'" for value in values]
 
 

@@ -145,6 +145,16 @@ def cancel_job(id: Id, whose: Owner) -> schemas.Job:
     return show(bootstrap.jobs().cancel(id, whose))
 
 
+class Move(_Asked):
+    position: Annotated[int, Field(ge=1, le=100_000, description="Its new place; 1 is next.", examples=[1])]
+
+
+@router.post("/{id}/move", responses=responses(404, 409))
+def move_job(id: Id, asked: Move, whose: Owner) -> schemas.Job:
+    """Puts a waiting job at another place among your own waiting jobs."""
+    return show(bootstrap.jobs().move(id, asked.position, whose))
+
+
 @router.post("/{id}/retry", status_code=202, responses=responses(404, 409))
 def retry_job(id: Id, whose: Owner) -> schemas.Job:
     """Puts a failed or cancelled job back into the queue; what it had finished is not done again."""

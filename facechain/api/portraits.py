@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Response
 from fastapi.responses import FileResponse
+from pydantic import BaseModel, ConfigDict
 
 from facechain.api import pages, schemas
 from facechain.api.auth import MyStudio
@@ -64,6 +65,17 @@ def show_picture(person: Part, run: Part, id: Part, studio: MyStudio) -> FileRes
 def show_recipe(person: Part, run: Part, id: Part, studio: MyStudio) -> dict[str, Any]:
     """Engine, packs with revisions, style, seed and shot: enough to paint the same picture again."""
     return dict(studio.portrait(f"{person}/{run}/{id}").recipe)
+
+
+class Choice(BaseModel):
+    kept: bool
+    model_config = ConfigDict(extra="forbid")
+
+
+@router.patch("/{person}/{run}/{id}", responses=responses(404))
+def choose_portrait(person: Part, run: Part, id: Part, asked: Choice, studio: MyStudio) -> schemas.Portrait:
+    """Keeps a portrait or puts it aside, whatever the judge chose; its likeness stays what it was."""
+    return schemas.Portrait.of(studio.keep(f"{person}/{run}/{id}", asked.kept))
 
 
 @router.delete("/{person}/{run}/{id}", status_code=204, responses=responses(404))
