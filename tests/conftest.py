@@ -21,3 +21,19 @@ def models() -> Path:
     if not (folder / "yunet").is_dir():
         pytest.fail("The test models are not fetched: run `bash scripts/setup` first.")
     return folder
+
+
+@pytest.fixture(scope="session")
+def sd15(tmp_path_factory) -> Path:
+    """A tiny diffusers folder of SD 1.5's shape; nobody may change it."""
+    import tiny
+
+    return tiny.sd15(tmp_path_factory.mktemp("bases") / "sd15")
+
+
+@pytest.fixture(scope="session")
+def sdxl(tmp_path_factory) -> Path:
+    """A tiny diffusers folder of SDXL's shape; nobody may change it."""
+    import tiny
+
+    return tiny.sdxl(tmp_path_factory.mktemp("bases") / "sdxl")

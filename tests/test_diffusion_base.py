@@ -1,5 +1,6 @@
 """Bases from folders and files, and what a machine without an accelerator makes of every setup."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,8 @@ def one_thread():
 
 
 @pytest.fixture(scope="module", params=["sd15", "sdxl"])
-def folder(request, tmp_path_factory) -> Path:
-    return getattr(tiny, request.param)(tmp_path_factory.mktemp("bases") / request.param)
+def folder(request) -> Path:
+    return request.getfixturevalue(request.param)
 
 
 def picture(pipe, steps: int = 2):
@@ -75,6 +76,31 @@ def test_half_precision(folder):
 def test_safety_checker_stays_on(tmp_path):
     pipe = load(BaseRef(path=tiny.sd15(tmp_path / "safe", safety=True)))
     assert pipe.safety_checker is not None
+
+
+def test_two_threads_open_bases_one_after_the_other(folder, plain, monkeypatch):
+    """A second one meanwhile would get weights that are nowhere: diffusers switches memory off for the process."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from diffusers import DiffusionPipeline
+
+    opened, inside, most = DiffusionPipeline.from_pretrained.__func__, [], []
+
+    def watched(cls, *given, **more):
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.1)
+        try:
+            return opened(cls, *given, **more)
+        finally:
+            inside.pop()
+
+    monkeypatch.setattr(DiffusionPipeline, "from_pretrained", classmethod(watched))
+    with ThreadPoolExecutor(3) as threads:
+        pipes = list(threads.map(lambda _: load(BaseRef(path=folder)), range(3)))
+    assert most == [1, 1, 1]
+    assert all(not value.is_meta for pipe in pipes for value in pipe.unet.parameters())
+    np.testing.assert_array_equal(picture(pipes[-1]), plain)
 
 
 def test_published_layouts_have_the_published_sizes():

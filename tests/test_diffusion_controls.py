@@ -204,12 +204,6 @@ def test_the_middle_of_a_guide_is_followed_undistorted():
 # ── the networks ─────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.fixture(scope="module")
-def bases(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bases")
-    return {"sd15": tiny.sd15(folder / "sd15"), "sdxl": tiny.sdxl(folder / "sdxl")}
-
-
 def unet(base):
     from diffusers import UNet2DConditionModel
 
@@ -217,30 +211,31 @@ def unet(base):
 
 
 @pytest.mark.parametrize("family", ["sd15", "sdxl"])
-def test_a_network_in_one_file_is_the_one_of_its_folder(bases, family, tmp_path):
-    folder = tiny.controlnet(tmp_path / "net", bases[family], embedding=(16, 32, 96, 256))
-    one, other = (open_net(path, unet(bases[family])) for path in (folder, *folder.glob("*.safetensors")))
+def test_a_network_in_one_file_is_the_one_of_its_folder(request, family, tmp_path):
+    base = request.getfixturevalue(family)
+    folder = tiny.controlnet(tmp_path / "net", base, embedding=(16, 32, 96, 256))
+    one, other = (open_net(path, unet(base)) for path in (folder, *folder.glob("*.safetensors")))
     ours, theirs = one.state_dict(), other.state_dict()
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def test_a_network_for_another_family_is_refused(bases, tmp_path):
-    folder = tiny.controlnet(tmp_path / "net", bases["sdxl"], embedding=(16, 32, 96, 256))
+def test_a_network_for_another_family_is_refused(sd15, sdxl, tmp_path):
+    folder = tiny.controlnet(tmp_path / "net", sdxl, embedding=(16, 32, 96, 256))
     with pytest.raises(EngineError, match="another family of bases"):
-        open_net(folder, unet(bases["sd15"]))
+        open_net(folder, unet(sd15))
     with pytest.raises(EngineError, match="no ControlNet for this base"):
-        open_net(next(folder.glob("*.safetensors")), unet(bases["sd15"]))
+        open_net(next(folder.glob("*.safetensors")), unet(sd15))
 
 
-def test_what_is_no_network_is_refused(bases, tmp_path):
+def test_what_is_no_network_is_refused(sd15, tmp_path):
     from safetensors.torch import save_file
 
-    of = unet(bases["sd15"])
+    of = unet(sd15)
     (tmp_path / "net.pth").write_bytes(b"x")
     with pytest.raises(EngineError, match="may run code"):
         open_net(tmp_path / "net.pth", of)
     save_file({"conv_in.weight": torch.zeros(16, 4, 3, 3)}, tmp_path / "part.safetensors")
-    for nothing in (bases["sd15"], tmp_path / "part.safetensors"):
+    for nothing in (sd15, tmp_path / "part.safetensors"):
         with pytest.raises(EngineError, match="no ControlNet for this base"):
             open_net(nothing, of)

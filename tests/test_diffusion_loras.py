@@ -15,9 +15,9 @@ RANK, ALPHA = 4, 3.0
 
 
 @pytest.fixture(scope="module", params=["sd15", "sdxl"])
-def folder(request, tmp_path_factory):
+def folder(request):
     torch.set_num_threads(1)
-    return getattr(tiny, request.param)(tmp_path_factory.mktemp(request.param) / request.param)
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Prompts: notation, weights and length, for both families."""
 
 import pytest
-import tiny
 
 from facechain.engines.diffusion.words import Encoder, parse
 
@@ -30,11 +29,11 @@ def test_notation(prompt, pieces):
 
 
 @pytest.fixture(scope="module", params=["sd15", "sdxl"])
-def pipe(request, tmp_path_factory):
+def pipe(request):
     from diffusers import DiffusionPipeline
 
     torch.set_num_threads(1)
-    return DiffusionPipeline.from_pretrained(getattr(tiny, request.param)(tmp_path_factory.mktemp(request.param)))
+    return DiffusionPipeline.from_pretrained(request.getfixturevalue(request.param))
 
 
 def test_plain_prompts_are_encoded_as_the_pipeline_does(pipe):
