@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,9 @@ from facechain.protocols import Engine, Tick, silent
 from facechain.studio import Studio, Tools
 
 if TYPE_CHECKING:
+    from facechain.jobs.kinds import Batch
     from facechain.jobs.queue import Jobs
+    from facechain.jobs.report import Outcome
     from facechain.store.users import Users
     from facechain.types import Pixels
 
@@ -57,18 +60,27 @@ def studio(owner: str = "") -> Studio:
 
     `owner` is the user whose people and portraits these are; "" is who sits at this machine. Models are shared.
     """
+    return _studio(workspace_folder(owner), lambda slug: jobs().forget(owner, slug))
+
+
+def studio_at(folder: Path) -> Studio:
+    """A studio over a folder of its own, such as that of a machine which helps another."""
+    return _studio(folder, lambda slug: 0)
+
+
+def _studio(folder: Path, forget_jobs: Callable[[str], int]) -> Studio:
     from facechain.engines.table import ENGINES
     from facechain.judge.calibration import read_calibration
     from facechain.store.workspace import Workspace
 
     app = read_app(CONFIGS)
     models = _opened(app, os.environ.get("FACECHAIN_OFFLINE", ""))
-    workspace = Workspace(workspace_folder(owner))
+    workspace = Workspace(folder)
 
     def engine(name: str, base: str, train: tuple[tuple[str, object], ...]) -> Engine:
         # Only what learns by training keeps anything of a person; the others are shared between users.
         trains = _named(ENGINES, name, "engine").card.learns == "by training"
-        return models.engine(name, base, train, workspace_folder(owner if trains else ""))
+        return models.engine(name, base, train, folder if trains else workspace_folder())
 
     tools = Tools(
         reader=lambda: models.reader(app.reader),
@@ -83,7 +95,7 @@ def studio(owner: str = "") -> Studio:
         packs=models.packs,
         workspace=workspace,
         draw=models.draw,
-        forget_jobs=lambda slug: jobs().forget(owner, slug),
+        forget_jobs=forget_jobs,
     )
     return Studio(app=app, styles=read_styles(CONFIGS), tools=tools)
 
@@ -140,6 +152,35 @@ class _Hands:
 
     def slug(self, name: str) -> str:
         return slug(name)
+
+    def batch(self, given: Batch, owner: str, tick: Tick, show: Callable[[Path], None]) -> tuple[Outcome, ...]:
+        return batch(given, owner, tick, show)
+
+
+def batch_of(arguments: Mapping[str, object]) -> Batch:
+    """Raises ConfigError for what is wrong in them."""
+    from facechain.jobs.kinds import KINDS, read
+
+    return read(KINDS, "batch", arguments)
+
+
+def batch(
+    given: Batch,
+    owner: str = "",
+    tick: Tick = silent,
+    show: Callable[[Path], None] = lambda picture: None,
+    say: Callable[[str], None] = lambda line: None,
+) -> tuple[Outcome, ...]:
+    """Makes what a table asks for, here or on a cluster; asked again, it goes on where it stopped."""
+    from facechain.jobs import batch, cluster, sheet
+
+    defaults = sheet.Defaults(styles=given.styles, count=given.count, engine=given.engine, seed=given.seed)
+    orders, ours = sheet.read(Path(given.file), defaults), studio(owner)
+    with contextlib.ExitStack() as stack:
+        crew = batch.alone(ours)
+        if given.cluster:
+            crew = stack.enter_context(cluster.crew(given.cluster, studio_at, ours.lend, given.workers, say))
+        return batch.run(orders, ours, crew, given.report_path, format=given.format, show=show, tick=tick)
 
 
 def release() -> None:

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from facechain import __version__
-from facechain.cli import jobs, make, packs, people, photos, serve, system, users
+from facechain.cli import batch, jobs, make, packs, people, photos, serve, system, users
 from facechain.errors import Cancelled, FaceChainError
 
 app = typer.Typer(
@@ -33,6 +33,7 @@ for command in (
     make.train,
     make.make,
     make.judge,
+    batch.batch,
     system.styles,
     system.engines,
     system.doctor,

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from facechain import disk
 from facechain.errors import Missing, PersonError, PersonExists, PersonMissing, StoreError
 from facechain.store.learned import Training, newest_training
+from facechain.store.parcel import pack, unpack
 from facechain.store.people import (
     SHEET,
     KeptPhoto,
@@ -141,6 +142,20 @@ class Workspace:
     def training(self, slug: str) -> Training | None:
         """The newest training of the person, as far as it has come. None when there was none."""
         return newest_training(self.learned(slug))
+
+    def lend(self, slug: str) -> bytes:
+        """A person for another workspace, without photos and portraits."""
+        return pack(self._known(slug))
+
+    def borrow(self, slug: str, parcel: bytes) -> None:
+        """A person another workspace has lent. Raises PersonExists, or StoreError for a damaged parcel."""
+        with self._building() as staging:
+            unpack(parcel, staging)
+            (staging / "portraits").mkdir()
+            with self._alone():
+                self.check_free(slug)
+                self._people.mkdir(exist_ok=True)
+                disk.move(staging, self._home(slug))
 
     # ── portraits ────────────────────────────────────────────────────────────────────────────────
 
