@@ -48,6 +48,22 @@ def test_same_shot_same_pixels_whatever_is_painted_beside_it(pipe):
     np.testing.assert_array_equal(Painter(pipe).paint(shots[0], FAST), alone[0])
 
 
+def test_batches_fit_the_memory_that_is_left(pipe, monkeypatch):
+    """On a GPU; how much one holds is told here instead of by one."""
+    painter = Painter(pipe)
+    assert painter.batch_that_fits(512, 512) == 1, "on a CPU more are no faster"
+    monkeypatch.setattr(type(pipe), "_execution_device", torch.device("cuda"))
+
+    def fitting(gib, side):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (int(gib * 2**30), 0))
+        return painter.batch_that_fits(side, side)
+
+    assert fitting(0.01, 512) == 1
+    assert 1 < fitting(0.5, 512) < 16
+    assert fitting(0.5, 1024) < fitting(0.5, 512)
+    assert fitting(500, 512) == 16
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_paints(pipe, sampler):
     if type(pipe).__name__ == "StableDiffusionXLPipeline" and sampler not in ("lcm", "euler_a_trailing", "pndm"):

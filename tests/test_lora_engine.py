@@ -86,11 +86,11 @@ def people(models, reader) -> dict[str, Person]:
 @pytest.fixture(scope="module", params=["sd15", "sdxl", "file"])
 def base(request, tmp_path_factory) -> BaseRef:
     torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp(request.param)
     if request.param == "file":
-        made = tiny.sd15(folder / "sd15")
-        return BaseRef(path=tiny.single_file(folder / "base.safetensors", made), layout=made)
-    return BaseRef(path=getattr(tiny, request.param)(folder / request.param))
+        made = request.getfixturevalue("sd15")
+        file = tmp_path_factory.mktemp("file") / "base.safetensors"
+        return BaseRef(path=tiny.single_file(file, made), layout=made)
+    return BaseRef(path=request.getfixturevalue(request.param))
 
 
 @pytest.fixture(scope="module")

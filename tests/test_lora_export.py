@@ -3,7 +3,6 @@
 import json
 
 import pytest
-import tiny
 from lora_kit import job, notes
 
 from facechain.engines.diffusion.loras import LoraRef, change, put_in, read_lora
@@ -19,7 +18,7 @@ def learned(request, tmp_path_factory):
     torch.set_num_threads(1)
     family, _, dora = request.param.partition("-")
     folder = tmp_path_factory.mktemp(request.param)
-    base = getattr(tiny, family)(folder / "base")
+    base = request.getfixturevalue(family)
     made = job(folder / "job", base, train_text=True, validate_every=0, targets="transformer", dora=bool(dora))
     train(made)
     return base, made
