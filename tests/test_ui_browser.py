@@ -31,6 +31,7 @@ def test_from_a_folder_of_photos_to_a_kept_portrait_and_forgotten_again(tmp_path
         _enrol(page, photos)
         _make(page)
         _gallery(page, tmp_path)
+        _chinese(browser, server)
         page = _lost_and_found(browser, page, server)
         _template(page, models)
         _others(page)
@@ -163,6 +164,19 @@ def _gallery(page, folder):
     with zipfile.ZipFile(folder / "portraits.zip") as made:
         assert len(made.namelist()) == 2
         assert made.testzip() is None
+
+
+def _chinese(browser, server):
+    """With somebody there and portraits of them: what the judge said is said in Chinese, too."""
+    page = visit(browser, server, "/zh/", locale="zh-CN", color_scheme="dark")
+    page.wait_for_selector("#people .person")
+    page.click("#people .person")
+    page.wait_for_selector("#people .photo")
+    tab(page, "相册")
+    page.wait_for_selector("#gallery .portrait .why:has-text('您选择保留')")
+    assert "是本人" in page.locator("#gallery .portrait .badges").first.text_content()
+    shot(page, "chinese")
+    page.context.close()
 
 
 def _lost_and_found(browser, page, server):

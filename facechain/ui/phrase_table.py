@@ -315,7 +315,6 @@ PHRASES: dict[str, tuple[str, str]] = {
     "why.seen": ("Compared with photos the engine saw, as there are few.", "照片太少，只能与学习过的照片比较。"),
     "why.kept_by_hand": ("You kept it.", "您选择保留。"),
     "why.dropped_by_hand": ("You put it aside.", "您选择不要。"),
-    "why.joint": ("{space}", "{space}"),
     "template.drop": ("Drop a picture to paint into", "拖入要画进去的图片"),
     "template.drop.help": (
         "Any photo or painting with faces; its faces are numbered from the left.",

@@ -41,7 +41,7 @@ def notes(w: Words, portrait: KeptPortrait) -> str:
     said = [w("why.kept") if verdict.kept else w("why.dropped")]
     if not verdict.held_out:
         said.append(w("why.seen"))
-    return w("why.joint").join(said)
+    return " ".join(said)
 
 
 def card(w: Words, portrait: KeptPortrait, *, before: str = "", select: bool = False, picked: bool = False) -> str:

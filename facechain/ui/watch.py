@@ -14,7 +14,7 @@ from typing import Any
 import gradio as gr
 
 from facechain.types import Job
-from facechain.ui.desk import CHANGES, OPEN, Desk, Shop
+from facechain.ui.desk import CHANGES, OPEN, Desk, Shop, log
 
 EVERY_S = 1.5
 
@@ -69,7 +69,7 @@ class Watch:
                     drawn.append(gr.skip())
                 else:
                     stamps[str(number)] = stamp
-                    drawn.append(piece.render(desk, *mine))
+                    drawn.append(_drawn(piece, desk, mine))
             return [stamps if stamps != known else gr.skip(), *drawn]
 
         bound = {
@@ -82,6 +82,15 @@ class Watch:
         }
         shop.blocks.load(**bound)
         timer.tick(**bound, trigger_mode="once")
+
+
+def _drawn(piece: Piece, desk: Desk, values: Sequence[Any]) -> Any:
+    """What cannot be drawn stays as it is, and takes nothing else of the page with it."""
+    try:
+        return piece.render(desk, *values)
+    except Exception:
+        log.exception("a piece of the page cannot be drawn")
+        return gr.skip()
 
 
 def _stamp(piece: Piece, desk: Desk, recent: Sequence[Job], values: Sequence[Any]) -> str:
