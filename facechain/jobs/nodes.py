@@ -44,7 +44,7 @@ def node() -> Iterator[str]:
     keep_private()
     home = Path(tempfile.mkdtemp(prefix="facechain-ray-"))
     # Given ports: where they are left open, Ray gives its own helpers 15 seconds to choose some, and up.
-    ports = _free_ports(5)
+    ports = free_ports(5)
     address = f"{LOOPBACK}:{ports[0]}"
     names = ("dashboard-agent-grpc", "dashboard-agent-listen", "runtime-env-agent", "metrics-export")
     given = [f"--{name}-port={port}" for name, port in zip(names, ports[1:], strict=True)]
@@ -88,7 +88,7 @@ def _await(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
         time.sleep(0.1)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.create_server((LOOPBACK, 0))) for _ in range(count)]
         return [each.getsockname()[1] for each in sockets]
