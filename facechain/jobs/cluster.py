@@ -241,7 +241,7 @@ class Hand:
     """One device's actor: a studio over a folder of its own, which goes when it leaves."""
 
     def __init__(self, open_studio: Callable[[Path], Studio], threads: int) -> None:
-        os.environ["FACECHAIN_THREADS"] = str(threads)
+        os.environ.setdefault("FACECHAIN_THREADS", str(threads))
         _sweep()
         self._folder = Path(tempfile.mkdtemp(prefix=LENT))
         self._leaving = contextlib.ExitStack()
