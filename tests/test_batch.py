@@ -140,8 +140,9 @@ def test_stopped_anywhere_the_same_batch_finishes_and_paints_nothing_twice(tmp_p
     found = orders(tmp_path, "people,count\nAda;Bob,4\n")
     painted, outcomes = [], ()
     for more in (1, 3, 2, 99):
+        last = len(painted) + more
 
-        def tick(stage, done, total, last=len(painted) + more):
+        def tick(stage, done, total, last=last):
             if done >= last:
                 raise Cancelled
 
