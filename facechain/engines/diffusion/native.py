@@ -10,6 +10,8 @@ from facechain.types import Shot
 
 def native(shot: Shot, pipe: Any) -> Shot:
     """Far below the size its base was trained at a picture breaks, so such a shot is enlarged to it, in its shape."""
+    if not pipe.unet.config.sample_size:  # its configuration does not say
+        return shot
     side = pipe.unet.config.sample_size * 8
     area = shot.width_px * shot.height_px
     if area >= (0.75 * side) ** 2:
