@@ -98,6 +98,27 @@ def test_a_running_make_stops_at_its_next_step(env, ada, left, workspace):
         jobs_kit.kill(worker)
 
 
+def test_a_killed_batch_is_finished_by_the_same_command(env, ada, workspace, tmp_path):
+    table = tmp_path / "people.csv"
+    table.write_text(f"people,styles,count,keep\n{ada},astronaut,4,4\n")
+    command = [*jobs_kit.COMMAND, "batch", str(table), "--json"]
+
+    def made():
+        return {path: path.stat().st_mtime_ns for path in workspace.glob("people/*/portraits/batch-*/*.png")}
+
+    running = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)
+    until(lambda: len(made()) >= 2)
+    jobs_kit.kill(running)
+    before = made()
+    said = json.loads(subprocess.run(command, env=env, check=True, capture_output=True).stdout)
+    assert [(outcome["made"], outcome["missed"]) for outcome in said["outcomes"]] == [(4, 0)]
+    assert len(made()) == 4
+    assert len(before.items() & made().items()) >= len(before) - 1  # one may have been between picture and sidecar
+    for path in made():
+        with Image.open(path) as picture:
+            picture.load()
+
+
 @pytest.mark.slow
 def test_a_killed_training_goes_on_from_its_checkpoint(env, ada, left, workspace, tmp_path):
     pytest.importorskip("diffusers")
@@ -129,3 +150,11 @@ def test_a_killed_training_goes_on_from_its_checkpoint(env, ada, left, workspace
 def test_a_hundred_kills_lose_and_double_nothing(env):
     """About half an hour; prints what it saw."""
     subprocess.run([sys.executable, "scripts/bench_kills", "--kills", "100", "--no-write"], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_killed_node_loses_nothing_and_pictures_do_not_depend_on_workers(env):
+    pytest.importorskip("ray")
+    few = ["--shots", "24", "--side", "128", "--no-write"]
+    subprocess.run([sys.executable, "scripts/bench_batch", *few], check=True)
