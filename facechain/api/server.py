@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import logging
+import os
 import signal
 import socket
 import subprocess
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 LOOK_S = 5.0  # between looks whether workers live
 SWEEP_S = 60.0
 GRACE_S = 3  # for requests that run when the server is told to stop; watched jobs would never end
+WORKER_NICE = 5  # so that who only looks is answered while the processors are busy painting
 LEAVE_S = 30.0  # for workers to put their work back into the queue
 
 _log = logging.getLogger("facechain.api")
@@ -102,6 +104,8 @@ def _helped(workers: bool, say: Callable[[str], None]) -> Iterator[None]:
     def work() -> None:
         if not (started and started[-1].poll() is None) and (child := bootstrap.start_workers()):
             started[:] = [child]
+            with contextlib.suppress(AttributeError, OSError):  # not on Windows
+                os.setpriority(os.PRIO_PROCESS, child.pid, WORKER_NICE)
 
     def keep(task: Callable[[], None], every_s: float) -> None:
         while not stop.is_set():

@@ -185,9 +185,11 @@ class Jobs:
 
     def bury(self) -> None:
         """Running jobs whose worker is dead become failed. Whoever looks does it, so nothing runs for ever."""
-        if not self._any():
+        if not self.database.there():
             return
-        with self._looking() as connection:
+        with self.database.reading() as connection:
+            if not has_table(connection):
+                return
             rows = connection.execute(
                 "SELECT DISTINCT worker FROM jobs WHERE state = ?", (JobState.RUNNING,)
             ).fetchall()
@@ -217,10 +219,14 @@ class Jobs:
         with self.database.reading() as connection:
             return has_table(connection)
 
-    def _looking(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
-        if not self._any():
+    @contextlib.contextmanager
+    def _looking(self) -> Iterator[sqlite3.Connection]:
+        if not self.database.there():
             raise _unknown()
-        return self.database.reading()
+        with self.database.reading() as connection:
+            if not has_table(connection):
+                raise _unknown()
+            yield connection
 
     @contextlib.contextmanager
     def _changing(self, id: str, owner: str | None) -> Iterator[tuple[sqlite3.Connection, sqlite3.Row]]:
