@@ -418,7 +418,6 @@ PHRASES: dict[str, tuple[str, str]] = {
     "gallery.delete.sure": ("Delete {count:portrait|portraits} for good?", "要永久删除 {count} 张肖像吗？"),
     "gallery.deleted": ("{count:portrait|portraits} deleted.", "已删除 {count} 张肖像。"),
     "gallery.more": ("Show more ({count} left)", "显示更多（还有 {count} 张）"),
-    "gallery.again": ("Set again under Create.", "已填回“创作”页。"),
     "queue.empty": ("Nothing was asked for yet", "还没有任务"),
     "queue.empty.next": (
         "Checks, trainings, portraits and downloads stand here while they run, and go on when you close the page.",

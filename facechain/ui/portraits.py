@@ -77,7 +77,7 @@ def card(w: Words, portrait: KeptPortrait, *, before: str = "", select: bool = F
         f'<a class="btn small" href="{url("pictures", "portrait", *parts, save=1)}" download>'
         f"{esc(w('portrait.save'))}</a>"
     )
-    again = button("again", w("portrait.again"), key, "small quiet", w("portrait.again.label"))
+    again = "" if select else button("again", w("portrait.again"), key, "small quiet", w("portrait.again.label"))
     state = "kept" if verdict.kept else "dropped"
     return (
         f'<article class="portrait {state}" data-key="{esc(key)}">{box}{shown}<div class="portrait-body">'

@@ -82,8 +82,6 @@ def build(shop: Shop) -> None:
             keys, comparing = [], False
         elif do == "more":
             count += 1
-        elif do == "again":
-            gr.Info(w("gallery.again"))
         else:
             results.act(desk, do, id)
         if do in ("delete", "keep", "reject"):
