@@ -28,6 +28,7 @@ def arguments(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32")
     parser.add_argument("--side", type=int, default=256, help="pixels of a picture's side")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--no-write", dest="write", action="store_false", help="print only")
     parser.add_argument("--row", help=argparse.SUPPRESS)
     return parser
 
@@ -111,7 +112,7 @@ def rows_in_processes(script: str, given: argparse.Namespace, rows: list[str]) -
     flags = [
         part
         for key, value in vars(given).items()
-        if key != "row"
+        if key not in ("row", "write")
         for part in (f"--{key.replace('_', '-')}", str(value))
     ]
     for row in rows:
@@ -123,6 +124,29 @@ def rows_in_processes(script: str, given: argparse.Namespace, rows: list[str]) -
             continue
         made[row] = json.loads(done.stdout.strip().splitlines()[-1])
     return made
+
+
+def tell(subject: str, given: argparse.Namespace, lines: list[str]) -> None:
+    """Prints the lines, and keeps them in docs/measurements.md unless --no-write; full sizes beside the half ones."""
+    from importlib.machinery import SourceFileLoader
+    from importlib.util import module_from_spec, spec_from_loader
+
+    print("\n".join(lines))
+    if not given.write:
+        return
+    loader = SourceFileLoader("bench", str(ROOT / "scripts" / "bench"))
+    spec = spec_from_loader("bench", loader)
+    assert spec is not None
+    common = module_from_spec(spec)
+    loader.exec_module(common)
+    more = "" if given.size == "half" else f"-{given.family}-full"
+    common.keep(subject + more, "\n".join([common.machine(), "", *lines]))
+
+
+def verdict(what: str, ratio: float, goal: float, *, least: bool = True) -> str:
+    """One line: the ratio, the goal, and whether it was reached."""
+    reached = ratio >= goal if least else ratio <= goal
+    return f"- {what}: **{ratio:.2f}×** (goal {goal:g}×: {'reached' if reached else 'missed'})."
 
 
 def forget_peak(device: str) -> None:
