@@ -172,7 +172,7 @@ def _jsonl(file: Path) -> Iterator[tuple[int, Line]]:
                 raise _wrong(file, number, f"is not JSON: {error}") from None
             if not isinstance(given, dict):
                 raise _wrong(file, number, "is not a JSON object")
-            values: dict[str, Any] = {ALIASES.get(n, n): value for n, value in given.items() if value is not None}
+            values: dict[str, Any] = {ALIASES.get(str(n), str(n)): v for n, v in given.items() if v is not None}
             for name in ("people", "styles"):
                 if isinstance(values.get(name), str):
                     values[name] = [values[name]]
