@@ -17,7 +17,9 @@ from facechain.lab import family
 from facechain.lab.family import ADAPTER_FILE, PRESETS
 from facechain.lab.score import rank
 from facechain.lab.shards import Shard, apart
-from facechain.lab.train import Stop, held_out, train_unet, train_vae
+from facechain.lab.train.loop import Stop, held_out
+from facechain.lab.train.unet import train_unet
+from facechain.lab.train.vae import train_vae
 
 TINY = PRESETS["test"]
 WORDS = ["portrait", "photo", "of", "an", "adult", "smiling", "smile", "facing", "the", "camera", ","]

@@ -1,0 +1,1 @@
+"""How the family learns: first the autoencoder, then words, UNet and face adapter together, then IdentityNet."""

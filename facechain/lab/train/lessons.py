@@ -1,0 +1,102 @@
+"""What the UNet and IdentityNet learn from: latents, captions and faces of shards, noised step by step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from facechain.lab import family
+from facechain.lab.shards import Shard
+from facechain.lab.train.loop import held_out, pictures
+from facechain.lab.train.vae import WEIGHTS
+
+DROP_TEXT, DROP_FACE, DROP_BOTH = 0.08, 0.08, 0.06
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Lesson:
+    """One batch of N. The network sees `noisy` at `times` and is to say `wanted`, the velocity."""
+
+    rows: np.ndarray  # (N,) of the shard
+    noisy: Tensor  # (N, 4, S, S)
+    wanted: Tensor  # (N, 4, S, S)
+    weight: Tensor  # (N, 1, S, S), mean 1
+    times: Tensor  # (N,)
+    words: Tensor  # (N, 77) token ids; the empty prompt's where words were dropped
+    faces: Tensor  # (N, D); zeros where the face was dropped
+    chance: float  # 0…1, for whatever else is decided by the step
+
+    def loss(self, guess: Tensor) -> Tensor:
+        return (self.weight * (guess.float() - self.wanted).square()).mean()
+
+
+class Lessons:
+    def __init__(self, shard: Shard, vae: Any, tokenizer: Any, size: int, seed: int, device: str) -> None:
+        """`size` is the batch's. Encodes every picture, which takes minutes."""
+        self._shard, self._size, self._seed, self._device = shard, size, seed, device
+        self._alphas = family.new_scheduler().alphas_cumprod.to(device)
+        self._latents = _latents(vae, shard, device)
+        self._weights = _latent_weights(shard.labels, self._latents.shape[-1])
+        tell = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
+        self._ids = tokenizer(list(shard.caption), **tell).input_ids
+        self._empty = tokenizer([""], **tell).input_ids[0]
+        self._faces = torch.from_numpy(shard.embedding)
+        usable = ~held_out(shard.person) & shard.embedding.any(1)
+        self._rows = np.flatnonzero(usable)
+        self._views = {int(p): np.flatnonzero(usable & (shard.person == p)) for p in np.unique(shard.person[usable])}
+
+    def at(self, step: int) -> Lesson:
+        rng = np.random.default_rng([self._seed, 2, step])
+        rows = rng.choice(self._rows, self._size)
+        # The face comes from another picture of the same person, so pose and light cannot be copied.
+        other = np.array([self._other(int(row), rng) for row in rows])
+        words, faces = self._ids[rows].clone(), self._faces[other].clone()
+        chance = rng.random(self._size)
+        words[torch.from_numpy(chance < DROP_TEXT + DROP_BOTH)] = self._empty
+        faces[torch.from_numpy((chance >= DROP_TEXT) & (chance < DROP_TEXT + DROP_BOTH + DROP_FACE))] = 0
+        clean = self._latents[rows].to(self._device)
+        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + step)
+        noise = torch.randn(clean.shape, generator=generator).to(self._device)
+        times = torch.randint(0, len(self._alphas), (len(clean),), generator=generator).to(self._device)
+        a = self._alphas[times].sqrt()[:, None, None, None]
+        s = (1 - self._alphas[times]).sqrt()[:, None, None, None]
+        return Lesson(
+            rows=rows,
+            noisy=(a * clean + s * noise).contiguous(memory_format=torch.channels_last),
+            wanted=a * noise - s * clean,
+            weight=self._weights[rows].to(self._device),
+            times=times,
+            words=words.to(self._device),
+            faces=faces.to(self._device),
+            chance=float(rng.random()),
+        )
+
+    def _other(self, row: int, rng: np.random.Generator) -> int:
+        views = self._views[int(self._shard.person[row])]
+        views = views[views != row] if len(views) > 1 else views
+        return int(rng.choice(views))
+
+
+@torch.no_grad()
+def _latents(vae: Any, shard: Shard, device: str) -> Tensor:
+    parts = [
+        vae.encode(pictures(shard.pixels[i : i + 32], device)).latent_dist.mean.cpu()
+        for i in range(0, len(shard.pixels), 32)
+    ]
+    return torch.cat(parts) * vae.config.scaling_factor
+
+
+def _latent_weights(labels: np.ndarray, side: int) -> Tensor:
+    """(N, 1, side, side): a latent counts as much as the pixels under it do, backgrounds least."""
+    step = labels.shape[1] // side
+    counts = [
+        WEIGHTS[labels[i : i + 512]].reshape(-1, side, step, side, step).mean((2, 4))
+        for i in range(0, len(labels), 512)
+    ]
+    weights = torch.from_numpy(np.concatenate(counts))[:, None]
+    return functional.normalize(weights.flatten(1), 1, dim=1).view_as(weights) * side * side

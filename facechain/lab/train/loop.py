@@ -1,0 +1,114 @@
+"""What the three stages of training share: when to stop, checkpoints, rates, pictures in and out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+_HELD_OUT = 20  # every twentieth person is never trained on
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stop:
+    """A stage ends at `steps`, or is put down after `minutes` to be taken up again."""
+
+    steps: int
+    minutes: float
+    save_every: int = 500
+
+    def clock(self) -> Callable[[], bool]:
+        end = time.monotonic() + 60 * self.minutes
+        return lambda: time.monotonic() > end
+
+
+def held_out(person: np.ndarray) -> np.ndarray:
+    """True for people nobody trains on."""
+    return person % _HELD_OUT == 0
+
+
+def half(device: str) -> Any:
+    """bfloat16 where the autoencoder's arithmetic gains by it: on a GPU."""
+    return torch.autocast("cuda", torch.bfloat16, enabled=device.startswith("cuda"))
+
+
+def set_rate(adam: torch.optim.Optimizer, top: float, step: int, steps: int, fall: float = 0.2) -> None:
+    """A short rise, then level, then down over the last share `fall`."""
+    rate = top * min(1, (step + 1) / 100) * min(1, max(0.02, (steps - step) / max(1, steps * fall)))
+    for group in adam.param_groups:
+        group["lr"] = rate
+
+
+def put_down(path: Path, model: Any, adam: Any, step: int, smooth: Any = None) -> None:
+    state = {"model": model.state_dict(), "adam": adam.state_dict(), "step": step}
+    if smooth is not None:
+        state["smooth"] = smooth.state_dict()
+    part = path.with_suffix(".part")
+    torch.save(state, part)
+    part.replace(path)
+
+
+def take_up(path: Path, model: Any, adam: Any, smooth: Any = None) -> int:
+    """The step to go on from; 0 for a new run."""
+    if not path.is_file():
+        return 0
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    model.load_state_dict(state["model"])
+    adam.load_state_dict(state["adam"])
+    if smooth is not None:
+        smooth.load_state_dict(state["smooth"])
+    return int(state["step"])
+
+
+class Worker:
+    """A bfloat16 copy of a model that does the arithmetic; the model itself keeps and learns full precision.
+
+    On processors with bfloat16 products a step takes about half the time. (Mixed precision: Micikevicius et al. 2018.)
+    """
+
+    def __init__(self, model: torch.nn.Module, copy: torch.nn.Module) -> None:
+        self._model, self.copy = model, copy.to(torch.bfloat16)
+        self.follow()
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        for mine, its in zip(self.copy.parameters(), self._model.parameters(), strict=True):
+            mine.copy_(its)
+
+    @torch.no_grad()
+    def hand_over(self) -> None:
+        """The gradients to the model, which forgets its own."""
+        for mine, its in zip(self.copy.parameters(), self._model.parameters(), strict=True):
+            its.grad = None if mine.grad is None else mine.grad.float()
+            mine.grad = None
+
+
+@torch.no_grad()
+def follow(smooth: torch.nn.Module, now: torch.nn.Module, keep: float) -> None:
+    """Moving average of the weights; early on it follows closely."""
+    torch._foreach_lerp_(list(smooth.parameters()), list(now.parameters()), 1 - keep)
+
+
+def pictures(pixels: np.ndarray, device: str) -> Tensor:
+    """(N, S, S, 3) uint8 → (N, 3, S, S) in -1…1."""
+    moved = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return moved.contiguous(memory_format=torch.channels_last)
+
+
+def grid(shown: Tensor, columns: int) -> Image.Image:
+    values = ((shown.clamp(-1, 1) + 1) * 127.5).round().byte().cpu().permute(0, 2, 3, 1).numpy()
+    rows = [np.concatenate(list(values[i : i + columns]), 1) for i in range(0, len(values), columns)]
+    return Image.fromarray(np.concatenate(rows, 0))
+
+
+def psnr(a: Tensor, b: Tensor) -> float:
+    return float(10 * torch.log10(4 / functional.mse_loss(a, b)))

@@ -1,0 +1,105 @@
+"""Second stage: words, UNet and face adapter together, seeded by step."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from facechain.lab import family
+from facechain.lab.family import Preset
+from facechain.lab.shards import Shard
+from facechain.lab.train.lessons import Lessons
+from facechain.lab.train.loop import Log, Stop, Worker, follow, grid, held_out, pictures, put_down, set_rate, take_up
+
+NO_ADAPTER = 0.12  # share of steps without the adapter, so that the base alone is a model too
+TOP_RATE = 6e-4
+_KEEP = 0.999  # of the averaged weights, each step
+
+
+def train_unet(
+    folder: Path, shard: Shard, vae: Any, preset: Preset, stop: Stop, seed: int, device: str, log: Log
+) -> tuple[Any, Any]:
+    """UNet with its adapter, and text model, as averaged over training. Leaves unet.pt and sample grids."""
+    torch.manual_seed(seed + 1)
+    tokenizer = family.read_tokenizer(folder / "tokenizer")
+    both, smooth = _both(preset, tokenizer, device)
+    worker = Worker(both, copy.deepcopy(both))
+    adam = torch.optim.AdamW(both.parameters(), lr=TOP_RATE, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+    step = take_up(folder / "unet.pt", both, adam, smooth)
+    worker.follow()
+    lessons = Lessons(shard, vae, tokenizer, preset.unet_batch, seed, device) if step < stop.steps else None
+    late, losses = stop.clock(), []
+    while lessons and step < stop.steps and not late():
+        lesson = lessons.at(step)
+        family.set_face_scale(worker.copy["unet"], float(lesson.chance >= NO_ADAPTER))
+        loss = lesson.loss(predict(worker.copy, lesson.noisy, lesson.times, lesson.words, lesson.faces))
+        loss.backward()
+        worker.hand_over()
+        set_rate(adam, TOP_RATE, step, stop.steps, fall=0.5)
+        torch.nn.utils.clip_grad_norm_(both.parameters(), 1.0)
+        adam.step()
+        worker.follow()
+        follow(smooth, both, min(_KEEP, (1 + step) / (10 + step)))
+        losses.append(float(loss.detach()))
+        step += 1
+        if step % 50 == 0:
+            log(f"unet step {step} loss {np.mean(losses[-50:]):.4f}")
+        if step % stop.save_every == 0:
+            put_down(folder / "unet.pt", both, adam, step, smooth)
+            samples(folder / f"samples-{step:06d}.png", vae, smooth, tokenizer, shard, device)
+    put_down(folder / "unet.pt", both, adam, step, smooth)
+    samples(folder / "samples.png", vae, smooth, tokenizer, shard, device)
+    return smooth["unet"], smooth["text"]
+
+
+def _both(preset: Preset, tokenizer: Any, device: str) -> tuple[Any, Any]:
+    """UNet and text model, and a copy of them for their average."""
+    both = torch.nn.ModuleDict({"unet": family.new_unet(preset), "text": family.new_text(preset, tokenizer)}).to(device)
+    both["unet"].to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return both, copy.deepcopy(both).requires_grad_(False)
+
+
+def predict(both: Any, noisy: Tensor, times: Tensor, words: Tensor, faces: Tensor) -> Tensor:
+    """The velocity, in the precision of `both`."""
+    dtype = both["unet"].dtype
+    told = both["text"](words).last_hidden_state
+    added = {"image_embeds": [faces[:, None].to(dtype)]}
+    return both["unet"](noisy.to(dtype), times, told, added_cond_kwargs=added).sample
+
+
+@torch.no_grad()
+def samples(path: Path, vae: Any, both: Any, tokenizer: Any, shard: Shard, device: str, people: int = 8) -> None:
+    """People never trained on, and below each: by caption and face vector, by face, by caption, by nothing."""
+    first = [int(np.flatnonzero(shard.person == p)[0]) for p in np.unique(shard.person[held_out(shard.person)])]
+    first = [i for i in first if shard.embedding[i].any()][:people]
+    if not first:
+        return
+    rows = torch.tensor(first)
+    told = tokenizer([str(shard.caption[i]) for i in first], padding="max_length", return_tensors="pt").input_ids
+    none = tokenizer([""] * len(first), padding="max_length", return_tensors="pt").input_ids
+    face = torch.from_numpy(shard.embedding)[rows]
+    grids = [pictures(shard.pixels[first], device)]
+    for words, scale in ((told, 1.0), (none, 1.0), (told, 0.0), (none, 0.0)):
+        family.set_face_scale(both["unet"], scale)
+        grids.append(draw(vae, both, words, none, face, device))
+    grid(torch.cat(grids), len(first)).save(path)
+
+
+@torch.no_grad()
+def draw(vae: Any, both: Any, words: Tensor, none: Tensor, faces: Tensor, device: str, guidance: float = 2.5) -> Tensor:
+    """(N, 3, S, S) in -1…1, 25 DDIM steps from fixed noise."""
+    scheduler = family.new_scheduler()
+    scheduler.set_timesteps(25)
+    size = both["unet"].config.sample_size
+    x = torch.randn((len(words), 4, size, size), generator=torch.Generator().manual_seed(0)).to(device)
+    text = both["text"](torch.cat([none, words]).to(device)).last_hidden_state
+    added = {"image_embeds": [torch.cat([torch.zeros_like(faces), faces])[:, None].to(device)]}
+    for t in scheduler.timesteps:
+        plain, led = both["unet"](torch.cat([x, x]), t, text, added_cond_kwargs=added).sample.chunk(2)
+        x = scheduler.step(plain + guidance * (led - plain), t, x).prev_sample
+    return vae.decode(x / vae.config.scaling_factor).sample

@@ -1,0 +1,80 @@
+"""First stage: the autoencoder. Seeded by step, so a run that goes on sees the pictures it would have seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from facechain.lab import family
+from facechain.lab.family import Preset
+from facechain.lab.render import LABELS
+from facechain.lab.shards import Shard
+from facechain.lab.train.loop import Log, Stop, grid, half, held_out, pictures, psnr, put_down, set_rate, take_up
+
+WHOLE = 0.85  # share of the steps after which it sees whole pictures
+_COUNTS = {"face skin": 3, "lips": 6, "eyes": 6, "brows": 6, "mouth": 4}
+# How much a pixel of each part counts: people are told apart by little of a picture.
+WEIGHTS = np.array([_COUNTS.get(part, 1) for part in LABELS], np.float32)
+
+
+def train_vae(folder: Path, shard: Shard, preset: Preset, stop: Stop, seed: int, device: str, log: Log) -> Any:
+    """Leaves vae.pt in `folder`; its scaling factor makes latents of unit variance."""
+    torch.manual_seed(seed)
+    vae = family.new_vae(preset).to(device, memory_format=torch.channels_last)
+    adam = torch.optim.AdamW(vae.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=0)
+    step = take_up(folder / "vae.pt", vae, adam)
+    rows = np.flatnonzero(~held_out(shard.person))
+    late, losses = stop.clock(), []
+    while step < stop.steps and not late():
+        rng = np.random.default_rng([seed, 1, step])
+        # Cheap squares first; at last whole pictures, whose means the norms must know, else colours drift.
+        whole = step >= WHOLE * stop.steps
+        batch = np.sort(rng.choice(rows, preset.vae_batch // 2 if whole else preset.vae_batch))
+        side = preset.size_px if whole else preset.vae_crop_px
+        y, x = 8 * rng.integers(0, (preset.size_px - side) // 8 + 1, 2)
+        cut = (batch, slice(y, y + side), slice(x, x + side))
+        wanted = pictures(shard.pixels[cut], device)
+        weight = torch.from_numpy(WEIGHTS[shard.labels[cut]])[:, None].to(device)
+        if rng.random() < 0.5:
+            wanted, weight = wanted.flip(-1), weight.flip(-1)
+        set_rate(adam, 1e-3, step, stop.steps)
+        with half(device):
+            posterior = vae.encode(wanted).latent_dist
+            noise = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(seed * 1_000_003 + step))
+            seen = vae.decode(posterior.mean + posterior.std * noise.to(device)).sample.float()
+        loss = (weight * (seen - wanted).abs()).mean() + _edges(seen, wanted)
+        loss = loss + 1e-6 * posterior.kl().mean()
+        adam.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        adam.step()
+        losses.append(float(loss.detach()))
+        step += 1
+        if step % 50 == 0:
+            log(f"vae step {step} loss {np.mean(losses[-50:]):.4f}")
+        if step % stop.save_every == 0:
+            put_down(folder / "vae.pt", vae, adam, step)
+    with torch.no_grad():
+        some = pictures(shard.pixels[rows[:: max(1, len(rows) // 64)]], device)
+        vae.register_to_config(scaling_factor=float(1 / vae.encode(some).latent_dist.mean.std()))
+        shown = pictures(shard.pixels[np.flatnonzero(held_out(shard.person))[:8]], device)
+        again = vae.decode(vae.encode(shown).latent_dist.mean).sample
+        log(f"vae step {step} held-out PSNR {psnr(shown, again):.2f} dB, scale {vae.config.scaling_factor:.3f}")
+        grid(torch.cat([shown, again]), 8).save(folder / "vae.png")
+    put_down(folder / "vae.pt", vae, adam, step)
+    return vae
+
+
+def _edges(seen: Tensor, wanted: Tensor) -> Tensor:
+    """Differences of neighbouring pixels, at two sizes: without it L1 alone leaves faces soft."""
+    total = seen.new_zeros(())
+    for size in (1, 2):
+        a, b = (functional.avg_pool2d(x, size) if size > 1 else x for x in (seen, wanted))
+        for axis in (-1, -2):
+            total = total + (a.diff(dim=axis) - b.diff(dim=axis)).abs().mean()
+    return total
