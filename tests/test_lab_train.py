@@ -17,8 +17,9 @@ from facechain.lab import family
 from facechain.lab.family import ADAPTER_FILE, PRESETS
 from facechain.lab.score import rank
 from facechain.lab.shards import Shard, apart
+from facechain.lab.train.identitynet import predict_led, train_identitynet
 from facechain.lab.train.loop import Stop, held_out
-from facechain.lab.train.unet import train_unet
+from facechain.lab.train.unet import predict, train_unet
 from facechain.lab.train.vae import train_vae
 
 TINY = PRESETS["test"]
@@ -120,6 +121,30 @@ def test_a_run_put_down_ends_where_an_unbroken_one_does(tmp_path: Path, shard: S
     _, resumed, _ = _run(folder, shard, 4)
     for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_identitynet_begins_by_adding_nothing_and_learns_with_all_else_held(tmp_path: Path, shard: Shard) -> None:
+    vae, unet, text = _run(tmp_path, shard, 1)
+    both, before = {"unet": unet, "text": text}, {k: v.clone() for k, v in unet.state_dict().items()}
+    torch.manual_seed(0)
+    x, t, words = torch.randn(2, 4, 8, 8), torch.tensor([5, 900]), torch.full((2, 77), 3)
+    faces, shown = torch.randn(2, 128), torch.rand(2, 3, 64, 64)
+    family.set_face_scale(unet, 1.0)
+    with torch.no_grad():
+        alone = predict(both, x, t, words, faces)
+        led = predict_led(family.new_identitynet(unet), both, x, t, words, faces, shown)
+    assert torch.allclose(alone, led, atol=1e-6)
+    draw = lambda points, width, height: np.full((height, width, 3), 200, np.uint8)  # noqa: E731
+    stop = Stop(steps=4, minutes=5)
+    net = train_identitynet(tmp_path, shard, vae, unet, text, draw, TINY, stop, 0, "cpu", lambda line: None)
+    with torch.no_grad():
+        assert not torch.allclose(alone, predict_led(net, both, x, t, words, faces, shown), atol=1e-6)
+    assert all(torch.equal(before[key], value) for key, value in unet.state_dict().items())
+    family.write_family(tmp_path / "starter", vae, unet, text, tmp_path / "tokenizer", net)
+    from diffusers import ControlNetModel
+
+    opened = ControlNetModel.from_pretrained(tmp_path / "starter" / family.NET_FOLDER)
+    assert opened.config["cross_attention_dim"] == TINY.text_width
 
 
 def test_at_scale_0_the_face_changes_nothing() -> None:

@@ -17,8 +17,10 @@ import torch
 from torch import Tensor
 
 ADAPTER_FILE = "ip-adapter-faceid.safetensors"
+NET_FOLDER = "identitynet"
 FACE_TOKENS = 4
 _LORA_RANK = 1
+_NET_CHANNELS = (16, 32, 64, 96)  # of what reads the picture of points, halving it three times
 # Words beside those of the captions, so that ordinary prompts are not spelled out letter by letter.
 WORDS = (
     "a an the of in on at by and with no not very man woman person people face head eyes nose mouth hair studio light "
@@ -44,20 +46,25 @@ class Preset:
     vae_crop_px: int  # the squares it learns from until it is nearly done
     unet_steps: int
     unet_batch: int
+    net_steps: int
+    net_batch: int
 
 
 PRESETS: dict[str, Preset] = {
     "cpu": Preset(
         size_px=128, vae=(16, 32, 64, 64), unet=(64, 128, 192, 192), layers=1, heads=2, text_width=128, text_layers=2,
-        recogniser_width=128, vae_steps=4_500, vae_batch=8, vae_crop_px=64, unet_steps=25_000, unet_batch=32,
+        recogniser_width=128, vae_steps=4_500, vae_batch=8, vae_crop_px=64, unet_steps=8_000, unet_batch=32,
+        net_steps=1_200, net_batch=24,
     ),
     "gpu": Preset(
         size_px=256, vae=(32, 64, 96, 96), unet=(64, 128, 192, 224), layers=2, heads=4, text_width=160, text_layers=4,
         recogniser_width=128, vae_steps=15_000, vae_batch=32, vae_crop_px=256, unet_steps=40_000, unet_batch=256,
+        net_steps=8_000, net_batch=256,
     ),
     "test": Preset(
         size_px=64, vae=(8, 8, 8, 8), unet=(8, 8, 16, 16), layers=1, heads=2, text_width=16, text_layers=1,
         recogniser_width=128, vae_steps=4, vae_batch=2, vae_crop_px=32, unet_steps=4, unet_batch=2,
+        net_steps=4, net_batch=2,
     ),
 }  # fmt: skip
 
@@ -218,23 +225,39 @@ def take_adapter(unet: Any) -> dict[str, Tensor]:
     return {key: value.detach().cpu().half().contiguous() for key, value in tensors.items()}
 
 
-def write_family(folder: Path, vae: Any, unet: Any, text: Any, tokenizer_folder: Path) -> None:
-    """A diffusers folder in fp16 safetensors and the adapter's file beside it. The modules given are not changed."""
+def plain(unet: Any) -> Any:
+    """A copy of the UNet without the adapter."""
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+    config = {k: v for k, v in dict(unet.config).items() if not k.startswith("_") and k != "encoder_hid_dim_type"}
+    made: Any = UNet2DConditionModel.from_config(config)
+    kept = {k: v for k, v in unet.state_dict().items() if "_ip." not in k and not k.startswith("encoder_hid_proj.")}
+    made.load_state_dict(kept)
+    return made
+
+
+def new_identitynet(unet: Any) -> Any:
+    """A ControlNet that begins as the UNet's inward half and adds nothing yet."""
+    from diffusers.models.controlnets.controlnet import ControlNetModel
+
+    return ControlNetModel.from_unet(plain(unet), conditioning_embedding_out_channels=_NET_CHANNELS)
+
+
+def write_family(folder: Path, vae: Any, unet: Any, text: Any, tokenizer_folder: Path, identitynet: Any = None) -> None:
+    """A diffusers folder in fp16 safetensors, the adapter's file and IdentityNet's folder beside it.
+
+    The modules given are not changed.
+    """
     import copy
 
-    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
     from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
     from safetensors.torch import save_file
 
-    config = {k: v for k, v in dict(unet.config).items() if not k.startswith("_") and k != "encoder_hid_dim_type"}
-    plain: Any = UNet2DConditionModel.from_config(config)
-    kept = {k: v for k, v in unet.state_dict().items() if "_ip." not in k and not k.startswith("encoder_hid_proj.")}
-    plain.load_state_dict(kept)
     pipe = StableDiffusionPipeline(
         vae=copy.deepcopy(vae),
         text_encoder=copy.deepcopy(text),
         tokenizer=read_tokenizer(tokenizer_folder),
-        unet=plain,
+        unet=plain(unet),
         scheduler=new_scheduler(),
         safety_checker=None,  # type: ignore[arg-type]
         feature_extractor=None,  # type: ignore[arg-type]
@@ -245,3 +268,5 @@ def write_family(folder: Path, vae: Any, unet: Any, text: Any, tokenizer_folder:
     for name in write_back:  # newer libraries save one joint file that older ones cannot read
         (folder / "tokenizer" / name).write_bytes((tokenizer_folder / name).read_bytes())
     save_file(take_adapter(unet), folder / ADAPTER_FILE)
+    if identitynet is not None:
+        copy.deepcopy(identitynet).to(torch.float16).save_pretrained(folder / NET_FOLDER, safe_serialization=True)

@@ -36,9 +36,11 @@ class Lesson:
 
 
 class Lessons:
-    def __init__(self, shard: Shard, vae: Any, tokenizer: Any, size: int, seed: int, device: str) -> None:
-        """`size` is the batch's. Encodes every picture, which takes minutes."""
-        self._shard, self._size, self._seed, self._device = shard, size, seed, device
+    def __init__(
+        self, shard: Shard, vae: Any, tokenizer: Any, size: int, seed: int, device: str, late: bool = False
+    ) -> None:
+        """`size` is the batch's; `late` prefers times of much noise. Encodes every picture, which takes minutes."""
+        self._shard, self._size, self._seed, self._device, self._late = shard, size, seed, device, late
         self._alphas = family.new_scheduler().alphas_cumprod.to(device)
         self._latents = _latents(vae, shard, device)
         self._weights = _latent_weights(shard.labels, self._latents.shape[-1])
@@ -62,7 +64,8 @@ class Lessons:
         clean = self._latents[rows].to(self._device)
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + step)
         noise = torch.randn(clean.shape, generator=generator).to(self._device)
-        times = torch.randint(0, len(self._alphas), (len(clean),), generator=generator).to(self._device)
+        draws = torch.randint(0, len(self._alphas), (2, len(clean)), generator=generator)
+        times = (draws.amax(0) if self._late else draws[0]).to(self._device)
         a = self._alphas[times].sqrt()[:, None, None, None]
         s = (1 - self._alphas[times]).sqrt()[:, None, None, None]
         return Lesson(

@@ -1,0 +1,101 @@
+"""Third stage: IdentityNet, a ControlNet on the picture of five points that reads the face's tokens (Wang et al. 2024).
+
+UNet, words and adapter stay as they are.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from facechain.lab import family
+from facechain.lab.family import Preset
+from facechain.lab.shards import Shard
+from facechain.lab.train.lessons import Lessons
+from facechain.lab.train.loop import Log, Stop, Worker, follow, put_down, set_rate, take_up
+from facechain.types import Pixels, Points
+
+TOP_RATE = 6e-4
+_KEEP = 0.998  # of the averaged weights, each step
+Draw = Callable[[Points, int, int], Pixels]  # points, width and height in pixels → the picture IdentityNet follows
+
+
+def train_identitynet(
+    folder: Path,
+    shard: Shard,
+    vae: Any,
+    unet: Any,
+    text: Any,
+    draw: Draw,
+    preset: Preset,
+    stop: Stop,
+    seed: int,
+    device: str,
+    log: Log,
+) -> Any:
+    """The net as averaged over training. Leaves identitynet.pt."""
+    torch.manual_seed(seed + 2)
+    tokenizer = family.read_tokenizer(folder / "tokenizer")
+    net = family.new_identitynet(unet).to(device, memory_format=torch.channels_last)
+    smooth = copy.deepcopy(net).requires_grad_(False)
+    worker = Worker(net, copy.deepcopy(net))
+    frozen = {"unet": copy.deepcopy(unet), "text": copy.deepcopy(text)}
+    for model in frozen.values():
+        model.to(torch.bfloat16).requires_grad_(False)
+    family.set_face_scale(frozen["unet"], 1.0)
+    adam = torch.optim.AdamW(net.parameters(), lr=TOP_RATE, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+    step = take_up(folder / "identitynet.pt", net, adam, smooth)
+    worker.follow()
+    # Where things are is settled while there is much noise, so late times come more often.
+    lessons = Lessons(shard, vae, tokenizer, preset.net_batch, seed, device, late=True) if step < stop.steps else None
+    late, losses = stop.clock(), []
+    while lessons and step < stop.steps and not late():
+        lesson = lessons.at(step)
+        shown = _shown(shard, lesson.rows, preset.size_px, draw).to(device)
+        loss = lesson.loss(
+            predict_led(worker.copy, frozen, lesson.noisy, lesson.times, lesson.words, lesson.faces, shown)
+        )
+        loss.backward()
+        worker.hand_over()
+        set_rate(adam, TOP_RATE, step, stop.steps, fall=0.5)
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        adam.step()
+        worker.follow()
+        follow(smooth, net, min(_KEEP, (1 + step) / (10 + step)))
+        losses.append(float(loss.detach()))
+        step += 1
+        if step % 50 == 0:
+            log(f"identitynet step {step} loss {np.mean(losses[-50:]):.4f}")
+        if step % stop.save_every == 0:
+            put_down(folder / "identitynet.pt", net, adam, step, smooth)
+    put_down(folder / "identitynet.pt", net, adam, step, smooth)
+    return smooth
+
+
+def predict_led(
+    net: Any, both: Any, noisy: Tensor, times: Tensor, words: Tensor, faces: Tensor, shown: Tensor
+) -> Tensor:
+    """The velocity where the net says where the face is. `shown` are the pictures of points, (N, 3, S, S) in 0…1."""
+    unet, dtype = both["unet"], both["unet"].dtype
+    noisy, faces = noisy.to(dtype), faces.to(dtype)
+    tokens = unet.encoder_hid_proj.image_projection_layers[0](faces)
+    down, middle = net(noisy, times, tokens, controlnet_cond=shown.to(dtype), return_dict=False)
+    return unet(
+        noisy,
+        times,
+        both["text"](words).last_hidden_state,
+        added_cond_kwargs={"image_embeds": [faces[:, None]]},
+        down_block_additional_residuals=down,
+        mid_block_additional_residual=middle,
+    ).sample
+
+
+def _shown(shard: Shard, rows: np.ndarray, size_px: int, draw: Draw) -> Tensor:
+    pictures = np.stack([draw(shard.points[row] * size_px, size_px, size_px) for row in rows])
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
