@@ -84,7 +84,7 @@ class Packs:
         if listed is None:
             raise PackError(f"The pack {pack_id} has no file {file}.", f"It has {_names(pack)}.")
         if not self._target(pack, listed).is_file():
-            raise PackMissing(f"{pack.title} is not on this machine ({pack_id}/{file}).", _fetch_it(pack))
+            raise PackMissing(f"{pack.title} is not on this machine ({pack_id}/{file}).", _get_it(pack))
         if not self._known(pack, listed):
             self._hash(pack, listed, silent)
         return self._target(pack, listed)
@@ -95,16 +95,18 @@ class Packs:
     def status(self, pack_id: str) -> Status:
         """Quick: trusts what was recorded as long as size and time of the files are the same."""
         pack = self.pack(pack_id)
-        return self._status(pack, [self._known(pack, file) for file in pack.files])
+        return self._status(pack, [self._known(pack, file) or self._shipped(pack, file) for file in pack.files])
 
     def verify(self, pack_id: str, tick: Tick = silent) -> Status:
         """Hashes every file anew, and remembers it if the folder can be written. Raises HashMismatch or PackMissing."""
         pack = self.pack(pack_id)
         for file in pack.files:
             if not self._target(pack, file).is_file():
-                raise PackMissing(f"{pack_id}/{file.path} is not on this machine.", _fetch_it(pack))
+                raise PackMissing(f"{pack_id}/{file.path} is not on this machine.", _get_it(pack))
         found = [self._hash(pack, file, tick) for file in pack.files]
         with contextlib.suppress(OSError), locked(self._locks / f"{pack_id}.lock", pack_id, tick):
+        if pack.home:
+            return self._status(pack, found)
             self._remember(pack, {file.path: one for file, one in zip(pack.files, found, strict=True)})
         return self._status(pack, found)
 
@@ -116,6 +118,8 @@ class Packs:
         """
         pack = self.pack(pack_id)
         if all(self._known(pack, file) for file in pack.files):
+        if pack.home:
+            return self.verify(pack_id, tick)
             return self.status(pack_id)
         with disk.errors(self.folder, "FACECHAIN_MODELS"), locked(self._locks / f"{pack_id}.lock", pack_id, tick):
             missing = [file for file in pack.files if not self._adopt(pack, file, tick)]
@@ -137,9 +141,10 @@ class Packs:
         pack = self.pack(pack_id)
         digest = hashlib.sha256()
         for file in sorted(pack.files, key=lambda file: file.path):
-            sha256 = self._promised(pack, file)
+            known = self._known(pack, file)
+            sha256 = self._promised(pack, file) or (known.sha256 if known else "")
             if not sha256:
-                raise PackMissing(f"The bytes of {pack_id}/{file.path} are not known yet.", _fetch_it(pack))
+                raise PackMissing(f"The bytes of {pack_id}/{file.path} are not known yet.", _get_it(pack))
             digest.update(f"{file.path} {sha256}\n".encode())
         return digest.hexdigest()[:12]
 
@@ -159,7 +164,19 @@ class Packs:
     # ── one file ─────────────────────────────────────────────────────────────────────────────────
 
     def _target(self, pack: Pack, file: PackFile) -> Path:
-        return self.folder / pack.id / file.path
+        return self._folder(pack) / file.path
+
+    def _folder(self, pack: Pack) -> Path:
+        return pack.home or self.folder / pack.id
+
+    def _shipped(self, pack: Pack, file: PackFile) -> _Fetched | None:
+        """What comes with the program was never fetched, so the first look at it is what checks it."""
+        if pack.home is None or not self._target(pack, file).is_file():
+            return None
+        try:
+            return self._hash(pack, file, silent)
+        except HashMismatch:
+            return None
 
     def _promised(self, pack: Pack, file: PackFile) -> str:
         """The hash the file must have: the manifest's, else that of the first download; empty if neither is known."""
@@ -184,10 +201,11 @@ class Packs:
         if promised and sha256 != promised:
             raise HashMismatch(
                 f"{pack.id}/{file.path} has sha256 {sha256}, expected {promised}.",
-                f"Delete {self.folder / pack.id} and fetch it again: facechain packs fetch {pack.id}",
+                _get_it(pack) if pack.home else f"Delete {self._folder(pack)} and fetch it again. {_get_it(pack)}",
             )
         recorded = self._record(pack).get(file.path)
-        self._hashed[target] = _describe(target, sha256, recorded.source if recorded else "found in place")
+        source = recorded.source if recorded else "comes with the program" if pack.home else "found in place"
+        self._hashed[target] = _describe(target, sha256, source)
         return self._hashed[target]
 
     def _adopt(self, pack: Pack, file: PackFile, tick: Tick) -> bool:
@@ -240,14 +258,14 @@ class Packs:
         if any(isinstance(failed, WrongBytes) for failed in failures):
             return HashMismatch(what, "Nothing was kept. Check the mirror in use, or the manifest.")
         if self.offline:
-            return PackMissing(what, f"Go online once: {_fetch_it(pack)}")
+            return PackMissing(what, f"Go online once: {_get_it(pack)}")
         return PackError(what, "Check the network and try again; a download goes on where it stopped.")
 
     # ── what is remembered ───────────────────────────────────────────────────────────────────────
 
     def _record(self, pack: Pack) -> dict[str, _Fetched]:
         path = self.folder / pack.id / RECORD
-        if not path.is_file():
+        if pack.home or not path.is_file():
             return {}
         try:
             return {name: _Fetched(**values) for name, values in json.loads(path.read_text("utf-8")).items()}
@@ -279,7 +297,7 @@ class Packs:
             commercial=pack.licence.commercial,
             opt_in=pack.opt_in,
             source=", ".join(dict.fromkeys(one.source for one in here)),
-            folder=self.folder / pack.id,
+            folder=self._folder(pack),
         )
 
 
@@ -300,5 +318,7 @@ def _names(pack: Pack) -> str:
     return ", ".join(file.path for file in pack.files)
 
 
-def _fetch_it(pack: Pack) -> str:
+def _get_it(pack: Pack) -> str:
+    if pack.home:
+        return f"It comes with the program: restore {pack.home.parent.name}/{pack.home.name} from the repository."
     return f"Run: facechain packs fetch {pack.id}"

@@ -119,6 +119,7 @@ class Pack:
     sources: tuple[Source, ...]
     note: str = ""
 
+    home: Path | None = None  # where the files lie when the pack comes with the program
     @property
     def opt_in(self) -> bool:
         """Not free for commercial use, so never fetched unless asked for by name."""
@@ -133,16 +134,24 @@ class Pack:
 
 
 def read_pack(path: Path) -> Pack:
-    """The manifest of the pack named by the file's stem. Raises ConfigError saying what is wrong with it."""
+    """The manifest of the pack named by the file's stem. Raises ConfigError saying what is wrong with it.
+
+    With `shipped = true` the files lie in the folder of the pack's name beside the manifest, and need no source.
+    """
     values = read_toml(path)
     where = path.name
-    if "id" in values:
-        raise ConfigError(f"{where} has the key 'id'.", "Remove it: a pack is named by its file.")
-    listed = values.get("sources")
-    if not isinstance(listed, list) or not listed:
-        raise ConfigError(f"{where} lists no sources.", "Add a [[sources]] table.")
+    for key in ("id", "home"):
+        if key in values:
+            raise ConfigError(f"{where} has the key {key!r}.", "Remove it: a pack is named by its file.")
+    shipped, listed = values.pop("shipped", False), values.get("sources", [])
+    if not isinstance(shipped, bool):
+        raise ConfigError(f"{where}: shipped is {shipped!r}.", "Expected true or false.")
+    if not isinstance(listed, list) or bool(listed) == shipped:
+        what = "lists sources though it is shipped" if shipped else "lists no sources"
+        raise ConfigError(f"{where} {what}.", "Add a [[sources]] table, or shipped = true.")
     sources = tuple(_source(item, f"{where}: sources[{i}]") for i, item in enumerate(listed))
-    pack = replace(build(Pack, {**values, "id": path.stem, "sources": []}, where), sources=sources)
+    made = build(Pack, {**values, "id": path.stem, "sources": []}, where)
+    pack = replace(made, sources=sources, home=path.with_suffix("").absolute() if shipped else None)
     _check(pack, where)
     return pack
 
@@ -187,7 +196,7 @@ def _check(pack: Pack, where: str) -> None:
                 "Compute both, or write unverified = true.",
             )
         need(
-            any(file.path in source.members for source in pack.sources),
+            pack.home or any(file.path in source.members for source in pack.sources),
             f"no source has {file.path}.",
             "Add it to the members of a source.",
         )
