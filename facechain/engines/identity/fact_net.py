@@ -19,13 +19,16 @@ from facechain.engines.identity.perceiver import adopt, heads
 
 
 class JointAttention(nn.Module):
+    """Picture tokens look at themselves and at the face tokens, whose keys and values are the same at every step."""
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.to_q, self.to_k, self.to_v = (nn.Linear(width, width, bias=False) for _ in range(3))
         self.to_out = nn.Sequential(nn.Linear(width, width))
 
-    def forward(self, x: Tensor, count: int) -> Tensor:
-        query, key, value = (heads(to(x), count) for to in (self.to_q, self.to_k, self.to_v))
+    def forward(self, x: Tensor, face: tuple[Tensor, Tensor], count: int) -> Tensor:
+        key, value = (torch.cat([to(x), part], dim=1) for to, part in zip((self.to_k, self.to_v), face, strict=True))
+        query, key, value = (heads(part, count) for part in (self.to_q(x), key, value))
         return self.to_out(functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
 
 
@@ -40,7 +43,10 @@ class Geglu(nn.Module):
 
 
 class Gate(nn.Module):
-    """Picture tokens (B, N, width) and face tokens (B, T, context) -> what is added to the picture tokens."""
+    """Picture tokens (B, N, width) and what is remembered of the face -> the picture tokens, changed.
+
+    `open_by` says by how much it is open, for the attention and for the feed-forward.
+    """
 
     def __init__(self, width: int, context: int) -> None:
         super().__init__()
@@ -51,12 +57,16 @@ class Gate(nn.Module):
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.alpha_attn, self.alpha_dense = (nn.Parameter(torch.zeros(())) for _ in range(2))
 
-    def forward(self, picture: Tensor, face: Tensor, count: int, scale: float) -> Tensor:
-        joint = self.attn(self.norm1(torch.cat([picture, self.linear(face)], dim=1)), count)[:, : picture.shape[1]]
-        went = picture + scale * self.alpha_attn.tanh() * joint
+    def remembered(self, face: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values, each (B, T, width), of face tokens (B, T, context), which no step changes."""
+        normed = self.norm1(self.linear(face))
+        return self.attn.to_k(normed), self.attn.to_v(normed)
+
+    def forward(self, picture: Tensor, face: tuple[Tensor, Tensor], count: int, open_by: tuple[float, float]) -> Tensor:
+        attended, fed = open_by
+        went = torch.add(picture, self.attn(self.norm1(picture), face, count), alpha=attended)
         net = self.ff["net"]
-        went = went + scale * self.alpha_dense.tanh() * net["2"](net["0"](self.norm2(went)))  # type: ignore[index]
-        return went - picture
+        return torch.add(went, net["2"](net["0"](self.norm2(went))), alpha=fed)  # type: ignore[index]
 
 
 class GatedAttention:
@@ -65,29 +75,35 @@ class GatedAttention:
     The block's `norm2` is bypassed while this is in, so that the gate sees the picture tokens themselves.
     """
 
-    def __init__(self, original: Any, norm: nn.Module, gate: Gate, sitting: Gates) -> None:
-        self.original, self.norm, self.gate, self.sitting = original, norm, gate, sitting
+    face: tuple[Tensor, Tensor]  # what the gate remembers of it, each (2, T, width), negative first
+
+    def __init__(self, original: Any, norm: nn.Module, gate: Gate, dial: Dial) -> None:
+        self.original, self.norm, self.gate, self.dial = original, norm, gate, dial
+        self.alphas = tuple(float(alpha.detach().float().tanh()) for alpha in (gate.alpha_attn, gate.alpha_dense))
 
     def __call__(self, attn: Any, hidden_states: Tensor, *args: Any, **rest: Any) -> Tensor:
-        scale = self.sitting.dial.scale
+        scale = self.dial.scale
         if scale == 0:
             return self.original(attn, self.norm(hidden_states), *args, **rest)
-        face = for_rows(self.sitting.tokens, hidden_states)
-        change = self.gate(hidden_states, face, attn.heads, scale)
-        return self.original(attn, self.norm(hidden_states + change), *args, **rest) + change
+        key, value = (for_rows(part, hidden_states) for part in self.face)
+        attended, fed = self.alphas
+        went = self.gate(hidden_states, (key, value), attn.heads, (scale * attended, scale * fed))
+        # The block adds what it came with, so only the gate's change goes beside the attention.
+        return self.original(attn, self.norm(went), *args, **rest) + (went - hidden_states)
 
 
 class Gates:
     """The gates of one sitting."""
 
-    tokens: Tensor
-
     def __init__(self) -> None:
         self.dial = Dial(scale=0.5)
+        self.layers: list[GatedAttention] = []
 
+    @torch.no_grad()
     def give(self, tokens: Tensor) -> None:
         """`tokens`: (2, T, context), negative first."""
-        self.tokens = tokens
+        for layer in self.layers:
+            layer.face = layer.gate.remembered(tokens.to(layer.gate.linear.weight))
 
     def off_after(self, share: float) -> Callable[..., dict[str, Any]]:
         """A pipeline's step callback that closes the gates when this share of its steps is done."""
@@ -112,7 +128,9 @@ def gates_in(unet: Any, weights: Mapping[str, Tensor]) -> Iterator[Gates]:
         gate = adopt(gate, {key: weights[f"{name}.{key}"] for key in gate.state_dict()})
         place = next(block.parameters())
         norms[path] = block.norm2
-        processors[name] = GatedAttention(original[name], block.norm2, gate.to(place.device, place.dtype), sitting)
+        gated = GatedAttention(original[name], block.norm2, gate.to(place.device, place.dtype), sitting.dial)
+        sitting.layers.append(gated)
+        processors[name] = gated
     try:
         for path in norms:
             unet.get_submodule(path).norm2 = nn.Identity()
