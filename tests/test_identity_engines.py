@@ -256,6 +256,31 @@ def test_plus_without_clip_is_refused(bases, tmp_path):
         pass
 
 
+def test_an_image_encoder_that_is_another_or_incomplete_is_refused(bases, tmp_path):
+    from safetensors.torch import load_file, save_file
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    engine = ENGINES["plus"][1](tmp_path, lambda: bases["sd15"])
+    known, weights = engine.learn(tiny.person()), tmp_path / "clip" / "model.safetensors"
+    whole = weights.read_bytes()
+
+    def refused(error, match):
+        with pytest.raises(error, match=match), engine.sitting(known, tiny.STYLE):
+            pass
+
+    flat = load_file(weights)
+    key = next(key for key in flat if key.endswith("layers.1.mlp.fc1.weight"))
+    save_file({k: v for k, v in flat.items() if k != key}, weights, metadata={"format": "pt"})
+    refused(PackError, r"lacks 1 tensors, first .*layers\.1\.mlp\.fc1\.weight")
+    weights.write_bytes(whole[: len(whole) // 2])
+    refused(PackError, "cannot be read")
+    small = CLIPVisionConfig(hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2)
+    CLIPVisionModelWithProjection(small).save_pretrained(tmp_path / "clip")
+    refused(EngineError, r"an image encoder 64 wide \(CLIP ViT-H/14\), but that in clip is 32 wide")
+    engine._clip = tmp_path / "nowhere"
+    refused(PackMissing, "not in nowhere")
+
+
 def test_an_adapter_for_another_base_is_refused_before_painting(bases, tmp_path):
     file = tiny.save(tmp_path / "ip-adapter-faceid_sdxl.bin", tiny.weights("faceid", tiny.layout(bases["sdxl"])))
     engine = FaceIdEngine(base=lambda: bases["sd15"], checkpoint=file, reader=kit.UNIT)
@@ -268,9 +293,22 @@ def test_an_adapter_for_another_base_is_refused_before_painting(bases, tmp_path)
 def test_identitynet_that_does_not_fit_is_refused(bases, tmp_path):
     engine = kit.instantid(tmp_path, lambda: bases["sdxl"])
     weights = tmp_path / "ControlNetModel" / "diffusion_pytorch_model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1000])
-    with pytest.raises(PackError, match="do not fit"), engine.sitting(engine.learn(tiny.person()), tiny.STYLE):
-        pass
+    known, config = engine.learn(tiny.person()), weights.with_name("config.json")
+    whole, said = weights.read_bytes(), config.read_text()
+
+    def refused(error, match):
+        with pytest.raises(error, match=match), engine.sitting(known, tiny.STYLE):
+            pass
+
+    weights.write_bytes(whole[:-1000])
+    refused(PackError, "do not fit")
+    weights.write_bytes(whole)
+    config.write_text(said.replace('"cross_attention_dim": 96', '"cross_attention_dim": 64'))
+    refused(EngineError, "tokens 64 wide, but this base's are 96 wide")
+    config.write_text(said[:40])
+    refused(PackError, "do not fit")
+    config.unlink()
+    refused(PackMissing, r"lacks config\.json")
 
 
 def test_sizes_that_diffusion_cannot_paint_are_refused(bases, tmp_path):
@@ -328,6 +366,8 @@ def test_cards_are_readable_without_torch():
 
 
 def test_arc2face_brings_its_own_unet(arc2face, tmp_path):
+    from safetensors.torch import load_file, save_file
+
     base, engine = arc2face
     other = tiny.sd15(tmp_path, context=576, seed=3)
     other.unet.save_pretrained(tmp_path / "arc2face")
@@ -338,9 +378,15 @@ def test_arc2face_brings_its_own_unet(arc2face, tmp_path):
     with engine.sitting(engine.learn(tiny.person()), tiny.STYLE) as paint:
         assert not np.array_equal(first, paint(tiny.shot()))
     assert_untouched(base, before)
+    known, weights = engine.learn(tiny.person()), engine._unet / "diffusion_pytorch_model.safetensors"
+    flat = load_file(weights)
+    save_file({key: value for key, value in flat.items() if key != "conv_out.bias"}, weights)
+    with pytest.raises(PackError, match=r"conv_out\.bias"), engine.sitting(known, tiny.STYLE):
+        pass  # diffusers would fill it with random numbers
     engine._unet = tmp_path / "nowhere"
-    with pytest.raises(PackMissing), engine.sitting(engine.learn(tiny.person()), tiny.STYLE):
+    with pytest.raises(PackMissing, match="Arc2Face's UNet"), engine.sitting(known, tiny.STYLE):
         pass
+    assert_untouched(base, before)
 
 
 def test_every_engine_opens_from_its_packs(tmp_path):

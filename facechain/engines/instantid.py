@@ -65,10 +65,10 @@ class InstantIdEngine(OnePhotoEngine):
         self._net_folder = identitynet
         self._identitynet = functools.cache(self._open_identitynet)  # 2.5 GB, read once for all sittings
 
-    def _open_identitynet(self, device: Any, dtype: Any) -> Any:
+    def _open_identitynet(self, context: int, device: Any, dtype: Any) -> Any:
         from facechain.engines.identity.identitynet import open_identitynet
 
-        return open_identitynet(self._net_folder, device, dtype)
+        return open_identitynet(self._net_folder, context, device, dtype)
 
     @contextmanager
     def _paints(self, pipe: Any, file: Checkpoint, identity: Identity, style: Style) -> Iterator[Paint]:
@@ -79,7 +79,8 @@ class InstantIdEngine(OnePhotoEngine):
         from facechain.engines.identity.project import Projector
 
         tokens = functools.cache(Projector(file, identity.data).tokens)
-        net = self._identitynet(pipe.unet.device, pipe.unet.dtype).view()
+        unet = pipe.unet
+        net = self._identitynet(unet.config.cross_attention_dim, unet.device, unet.dtype).view()
         with face_in(pipe.unet, file.under("ip_adapter."), ("to_k_ip", "to_v_ip")) as face:
             own = sibling(pipe, StableDiffusionXLControlNetPipeline, controlnet=net)
 

@@ -10,6 +10,7 @@ attention.py    face tokens in the cross-attention, put in for a sitting and tak
 lora.py         the low-rank weights some files bring, likewise
 paint.py        one shot through a pipeline
 engine.py       what the engines have in common; begin.py what a shot begins from
+folder.py       networks in diffusers folders, read strictly
 open.py         every engine, opened from its packs
 
 The rest is one method's own: project, keypoints, identitynet, photomaker_*, pulid_*, eva_net, arc2face_net, fact_*,

@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from facechain.errors import EngineError, PackMissing
+from facechain.engines.identity.folder import open_net
+from facechain.errors import EngineError
 
 SENTENCE = "photo of a id person"
 WORD = "id"
@@ -33,10 +34,8 @@ def open_unet(folder: Path, like: Any) -> Any:
     """The UNet in a diffusers folder, where and as precise as `like`."""
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
-    if not (folder / "config.json").is_file():
-        raise PackMissing(f"Arc2Face's UNet is not in {folder.name}.", "Fetch its pack.")
-    unet = UNet2DConditionModel.from_pretrained(folder, local_files_only=True, low_cpu_mem_usage=False)
-    return nn.Module.to(unet, like.device, like.dtype).eval()  # type: ignore[arg-type]
+    context = like.config.cross_attention_dim
+    return open_net(UNet2DConditionModel, folder, "Arc2Face's UNet", context, like.device, like.dtype)
 
 
 @torch.no_grad()

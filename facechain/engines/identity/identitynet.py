@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import copy
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers.models.controlnets.controlnet import ControlNetModel
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from facechain.engines.identity.attention import for_rows, shrink
-from facechain.errors import PackError, PackMissing
+from facechain.engines.identity.folder import open_net
 
 
 class IdentityNet(ControlNetModel):
@@ -40,17 +37,6 @@ class IdentityNet(ControlNetModel):
         return residual * shrink(self.mask, height * width).to(residual).reshape(1, 1, height, width)  # type: ignore
 
 
-def open_identitynet(folder: Path, device: Any, dtype: torch.dtype) -> IdentityNet:
-    """The `ControlNetModel` folder of InstantID. Raises PackMissing, or PackError for a file that does not fit."""
-    config, weights = folder / "config.json", folder / "diffusion_pytorch_model.safetensors"
-    for file in (config, weights):
-        if not file.is_file():
-            raise PackMissing(f"IdentityNet lacks {file.name}.", "Fetch the InstantID pack.")
-    # The meta device is per thread, unlike accelerate's empty weights, so two sittings may open side by side.
-    with torch.device("meta"):
-        net = IdentityNet.from_config(json.loads(config.read_text("utf-8")))
-    try:
-        net.load_state_dict(load_file(weights), strict=True, assign=True)  # type: ignore[union-attr]
-    except (SafetensorError, RuntimeError) as error:
-        raise PackError(f"IdentityNet's weights do not fit: {str(error)[:200]}", "Fetch the pack again.") from None
-    return nn.Module.to(net, device, dtype).eval().requires_grad_(False)  # type: ignore[return-value, arg-type]
+def open_identitynet(folder: Path, context: int, device: Any, dtype: torch.dtype) -> IdentityNet:
+    """The `ControlNetModel` folder of InstantID, for a base with tokens `context` wide; errors are `open_net`'s."""
+    return open_net(IdentityNet, folder, "IdentityNet", context, device, dtype)

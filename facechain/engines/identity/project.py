@@ -6,6 +6,7 @@ First comes the negative face: the projector applied to a vector of zeros, and C
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from facechain.engines.identity.checkpoint import Checkpoint
 from facechain.engines.identity.clip import clip_pixels
 from facechain.engines.identity.evidence import Evidence
 from facechain.engines.identity.perceiver import Perceiver, TokenMlp
-from facechain.errors import EngineError, PackMissing
+from facechain.errors import EngineError, PackError, PackMissing
 
 MOST_FACES = 5  # Portrait was trained on up to five
 
@@ -37,7 +38,7 @@ class Projector:
         if self.kind in ("faceid-plus", "faceid-plusv2"):
             at = "perceiver_resampler."
             self.reader = Perceiver.of({k[len(at) :]: v for k, v in weights.items() if k.startswith(at)})
-            self.seen = look(clip, evidence)
+            self.seen = look(clip, evidence, self.reader.proj_in.in_features)
 
     @torch.no_grad()
     def tokens(self, structure_scale: float = 1.0, average: bool = True) -> Tensor:
@@ -56,8 +57,17 @@ class Projector:
 
 
 @torch.no_grad()
-def look(clip: Path | None, evidence: Evidence) -> Tensor:
+def look(clip: Path | None, evidence: Evidence, width: int) -> Tensor:
     """CLIP's last but one hidden state of an empty picture and of the best aligned face, (2, 1 + patches, width)."""
+    tower = _tower(clip, width)
+    best, size = evidence.best, int(tower.config.image_size)
+    face = clip_pixels([chip(best.pixels, best.face.points_px, size)], size)
+    pictures = torch.cat([torch.zeros_like(face), face]).to(tower.dtype)
+    return tower(pictures, output_hidden_states=True).hidden_states[-2].float()
+
+
+def _tower(clip: Path | None, width: int) -> Any:
+    """The image encoder in a transformers folder. Raises EngineError for none or another one, PackError if damaged."""
     if clip is None:
         raise EngineError(
             "FaceID Plus also looks at the face through CLIP ViT-H/14, which was not given.",
@@ -65,10 +75,26 @@ def look(clip: Path | None, evidence: Evidence) -> Tensor:
         )
     if not (clip / "config.json").is_file():
         raise PackMissing(f"The image encoder is not in {clip.name}.", "Fetch its pack.")
+    from safetensors import SafetensorError
     from transformers import CLIPVisionModelWithProjection
 
-    tower = CLIPVisionModelWithProjection.from_pretrained(clip, local_files_only=True).eval()
-    best, size = evidence.best, int(tower.config.image_size)  # type: ignore[arg-type]
-    face = clip_pixels([chip(best.pixels, best.face.points_px, size)], size)
-    pictures = torch.cat([torch.zeros_like(face), face]).to(tower.dtype)
-    return tower(pictures, output_hidden_states=True).hidden_states[-2].float()
+    try:
+        opened: Any = CLIPVisionModelWithProjection.from_pretrained(
+            clip, local_files_only=True, output_loading_info=True
+        )
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0][:160]
+        raise PackError(f"The image encoder in {clip.name} cannot be read: {reason}", "Fetch its pack again.") from None
+    tower, told = opened
+    if missing := sorted(told["missing_keys"]):  # transformers would fill them with random numbers
+        raise PackError(
+            f"The image encoder in {clip.name} lacks {len(missing)} tensors, first {missing[0]}.",
+            "Fetch its pack again: models/image_encoder of h94/IP-Adapter.",
+        )
+    if tower.config.hidden_size != width:
+        raise EngineError(
+            f"This file looks through an image encoder {width} wide (CLIP ViT-H/14), but that in {clip.name} is "
+            f"{tower.config.hidden_size} wide.",
+            "Take models/image_encoder of h94/IP-Adapter.",
+        )
+    return tower.eval()
