@@ -186,6 +186,8 @@ def test_the_wrong_kind_of_file_is_named(at):
         ("image_proj.proj.3.weight", "Full Face"),
         ("pulid_ca.0.to_q.weight", "PuLID for FLUX"),
         ("image_proj.latents", "InfiniteYou"),
+        ("w_proj.proj_0.weight", "w-plus-adapter"),
+        ("lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q.lora_down.weight", "is a LoRA alone"),
     ],
 )
 def test_known_files_we_do_not_paint_with_are_named(key, title, at):

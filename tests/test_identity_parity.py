@@ -183,6 +183,50 @@ def test_plain_formulas_of_the_projectors(tmp_path):
         assert (Projector(file, evidence).tokens(average=structure != "portrait") - wanted).abs().max() < CLOSE
 
 
+@pytest.mark.parametrize("kind", ["faceid-plus", "faceid-plusv2"])
+@pytest.mark.parametrize("scale", [0.0, 0.5, 1.0])
+def test_plain_formulas_of_plus(kind, scale, tmp_path, monkeypatch):
+    """The vector's four tokens are the perceiver's latents; v2 adds what it saw to them, as much as is asked."""
+    from facechain.engines.identity import project
+
+    base = tiny.sd15(tmp_path)
+    flat = tiny.weights("faceid_plus", tiny.layout(base))
+    file = open_checkpoint(tiny.save(tmp_path / "x.bin", flat), kinds=KINDS, layout=tiny.layout(base), kind=kind)
+    evidence = learn_faces(tiny.person(), "faceid", kind, tiny.FakeReader("w600k_r50", True), lambda *_: None).data
+    seen = torch.randn(2, 17, 64, generator=torch.Generator().manual_seed(9))
+    monkeypatch.setattr(project, "look", lambda *_: seen)
+    w = part(flat, "image_proj.")
+    face = torch.from_numpy(evidence.fused.vector)[None]
+    faces = torch.cat([torch.zeros_like(face), face])
+    tokens = norm(w, "norm", linear(w, "proj.2", gelu(linear(w, "proj.0", faces))).reshape(2, -1, 64))
+    looked = resample(part(w, "perceiver_resampler."), seen, tokens)
+    wanted = looked if kind == "faceid-plus" else tokens + scale * looked
+    assert (Projector(file, evidence).tokens(scale) - wanted).abs().max() < CLOSE
+
+
+def test_plus_looks_at_the_best_aligned_face_and_at_nothing(tmp_path):
+    """Last but one hidden states of CLIP: of a tensor of zeros, and of the best photo's chip."""
+    import identity_kit as kit
+    import numpy as np
+    from transformers import CLIPVisionModelWithProjection
+
+    from facechain.engines.identity.align import chip
+    from facechain.engines.identity.evidence import Evidence
+    from facechain.engines.identity.project import look
+
+    folder = kit.clip_folder(tmp_path / "clip")
+    crop = tiny.crop(3)
+    face = chip(crop.pixels, crop.face.points_px, 56).astype(np.float32) / 255
+    face = (face - [0.48145466, 0.4578275, 0.40821073]) / [0.26862954, 0.26130258, 0.27577711]
+    pictures = torch.stack([torch.zeros(3, 56, 56), torch.from_numpy(face.transpose(2, 0, 1)).float()])
+    with torch.no_grad():
+        tower = CLIPVisionModelWithProjection.from_pretrained(folder).eval()
+        wanted = tower(pictures, output_hidden_states=True).hidden_states[-2]
+    ours = look(folder, Evidence(crops=(crop, tiny.crop(4)), vectors=(), fused=None), 64)
+    assert ours.shape == (2, 17, 64)
+    assert (ours - wanted).abs().max() < CLOSE
+
+
 # ── attention ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -244,7 +288,7 @@ def test_identitynet_is_a_controlnet_fed_with_face_tokens(tmp_path):
     face, text = torch.randn(2, 4, 96), torch.randn(2, 7, 96)
     sample, picture = torch.randn(2, 4, 8, 8), torch.rand(2, 3, 64, 64)
     added = {"text_embeds": torch.randn(2, 64), "time_ids": torch.ones(2, 6)}
-    net, plain = open_identitynet(folder, "cpu", torch.float32), ControlNetModel.from_pretrained(folder)
+    net, plain = open_identitynet(folder, 96, "cpu", torch.float32), ControlNetModel.from_pretrained(folder)
     view = net.view()
     view.face = face
     assert net.face is None, "the shared weights know nobody"
@@ -444,8 +488,10 @@ def test_eva_tower_without_library_modules():
 # ── FACT ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.parametrize("rows", [1, 2, 4])
 @pytest.mark.parametrize("scale", [0.0, 0.5, 1.0])
-def test_fact_gates_follow_their_formula(scale, tmp_path):
+def test_fact_gates_follow_their_formula(scale, rows, tmp_path):
+    """Face tokens go through the gate with the picture's here, while ours are remembered from before the first step."""
     from facechain.engines.identity.fact_net import gates_in
 
     base = tiny.sd15(tmp_path)
@@ -454,15 +500,17 @@ def test_fact_gates_follow_their_formula(scale, tmp_path):
     path, width = where.blocks[0]
     w = part(flat, f"{path}.attn2.processor.")
     block = base.unet.get_submodule(path)
-    picture, text = torch.randn(2, 9, width), torch.randn(2, 7, 64)
+    picture, text = torch.randn(rows, 9, width), torch.randn(rows, 7, 64)
     own = {k: v.detach() for k, v in block.state_dict().items()}
     with torch.no_grad(), gates_in(base.unet, flat) as gates:
-        gates.give(face)
+        gates.give(torch.randn(2, 8, 64))
+        gates.give(face)  # the last face counts, with as many tokens as it has
         gates.dial.scale = scale
         ours = block(picture, encoder_hidden_states=text)
     with torch.no_grad():
         h = picture + block.attn1(norm(own, "norm1", picture))
-        both = norm(w, "norm1", torch.cat([h, linear(w, "linear", face)], 1))
+        which = [1] if rows == 1 else [0] * (rows // 2) + [1] * (rows // 2)
+        both = norm(w, "norm1", torch.cat([h, linear(w, "linear", face[which])], 1))
         q, k, v = (linear(w, f"attn.to_{p}", both) for p in "qkv")
         joint = linear(w, "attn.to_out.0", attend(q, k, v, 2))[:, :9]
         h = h + scale * torch.tanh(w["alpha_attn"]) * joint

@@ -114,6 +114,7 @@ class FaceLayers:
         """`weights` holds `{2k + 1}.{name}.weight` for both `names`, key then value."""
         self.dial = Dial()
         self.layers: dict[str, FaceAttention] = {}
+        self._given: Tensor | None = None
         self._maps = []
         for k, (path, _) in enumerate(layout_of(unet).blocks):
             name = f"{path}.attn2.processor"
@@ -123,7 +124,10 @@ class FaceLayers:
 
     @torch.no_grad()
     def give(self, tokens: Tensor) -> None:
-        """`tokens`: (2, N, context), negative first."""
+        """`tokens`: (2, N, context), negative first; the same once more cost nothing."""
+        if tokens is self._given:
+            return
+        self._given = tokens
         for layer, (key, value) in zip(self.layers.values(), self._maps, strict=True):
             place, given = layer.key, tokens.to(key.device).float()
             layer.key, layer.value = (given @ key.T).to(place), (given @ value.T).to(place)

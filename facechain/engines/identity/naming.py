@@ -12,6 +12,7 @@ from facechain.errors import EngineError, PackError
 MARKS: tuple[tuple[str, str | None, str], ...] = (
     ("FacialEncoder.visual_projection.proj_in.weight", None, "ConsistentID"),
     ("pulid_ca.0.to_q.weight", None, "PuLID for FLUX"),
+    ("w_proj.proj_0.weight", None, "w-plus-adapter (looks through StyleGAN's codes)"),
     ("id_adapter.body.0.weight", "pulid_v1", ""),
     ("id_adapter.id_embedding_mapping.0.weight", "pulid_v11", ""),
     ("id_encoder.qformer_perceiver.token_norm.weight", "photomaker_v2", ""),
@@ -42,6 +43,8 @@ def structure_of(shapes: Shapes, path: Path) -> str:
         if structure == "faceid" and not any("_lora." in name for name in shapes):
             return "portrait"
         return structure
+    if any(key.startswith(("lora_unet_", "lora_te")) for key in shapes):
+        raise EngineError(f"{path.name} is a LoRA alone.", "Choose the .bin it came with, which holds the same LoRA.")
     raise PackError(
         f"{path.name} is no identity checkpoint we know: {len(shapes)} tensors, first {next(iter(shapes), 'none')}.",
         f"Known are {', '.join(method.title for method in METHODS.values())}.",
