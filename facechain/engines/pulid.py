@@ -27,14 +27,14 @@ CARD = EngineCard(
     needs_canvas=False,
     paints_canvas=False,
     recogniser="glintr100",
-    summary="Keeps style and background; made for fast bases such as SDXL-Lightning.",
+    summary="Keeps style and background as the words say, with any SDXL base.",
 )
 CARD_V1 = dataclasses.replace(
     CARD,
     name="pulid-v1",
     title="PuLID v1",
     packs=("pulid-v1", "eva02-clip", "antelopev2"),
-    summary="The first PuLID; blends up to four photos.",
+    summary="The first PuLID, made for fast bases such as SDXL-Lightning; blends up to four photos.",
 )
 
 
@@ -46,6 +46,12 @@ class PulidSettings(Brush):
     most_photos: int = 4
     average: bool = False  # one averaged face instead of one beside the other
     sampler: str = "dpmpp_2m"
+    steps: int = 25
+    guidance: float = 7.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PulidV1Settings(PulidSettings):
     steps: int = 4
     guidance: float = 1.2
 
@@ -77,11 +83,12 @@ class PulidEngine(OnePhotoEngine):
         from facechain.engines.identity.pulid_tokens import PulidTokens
         from facechain.engines.identity.pulid_tower import FaceTower
 
+        kind = PulidV1Settings if file.kind == "pulid-v1" else PulidSettings
         tokens = functools.cache(PulidTokens(file, identity.data, FaceTower(self._tower)).tokens)
         with face_in(pipe.unet, file.under("id_adapter_attn_layers."), ("id_to_k", "id_to_v")) as face:
 
             def one(shot: Shot, onto: Canvas | None = None) -> Pixels:
-                chosen = settings(PulidSettings, style, shot)
+                chosen = settings(kind, style, shot)
                 if chosen.preset not in PRESETS:
                     raise EngineError(f"There is no preset {chosen.preset!r}.", f"Known: {', '.join(PRESETS)}.")
                 mode, empty = PRESETS[chosen.preset]
