@@ -476,7 +476,7 @@ class Studio:
                     state=f"needs: facechain packs fetch {' '.join(missing)}" if missing else "ready",
                     allows=licence.sentence,
                     bytes=sum(pack.bytes for pack in packs),
-                    unsized=tuple(pack.id for pack in packs if not pack.bytes),
+                    unsized=tuple(pack.id for pack in packs if not pack.sized),
                 )
             )
         return tuple(offers)

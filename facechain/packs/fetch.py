@@ -19,7 +19,7 @@ from facechain.packs.errors import SourceFailed, WrongBytes
 from facechain.packs.hashing import sha256_of
 from facechain.packs.licences import Combination, combination
 from facechain.packs.locks import locked
-from facechain.packs.manifest import NpmSource, Pack, PackFile, PypiSource, Source, read_packs
+from facechain.packs.manifest import LocalSource, NpmSource, Pack, PackFile, PypiSource, Source, read_packs
 from facechain.packs.sources import Errand, obtain
 from facechain.protocols import Tick, silent
 
@@ -40,7 +40,8 @@ class Status:
     role: str
     family: str
     title: str
-    bytes: int  # as the manifest says, or as found; 0: not known yet
+    bytes: int  # as found, or as far as the manifest says; 0: not known yet
+    sized: bool  # that is all of it
     present: bool  # every file is there
     verified: Verified
     licence: str
@@ -104,9 +105,9 @@ class Packs:
             if not self._target(pack, file).is_file():
                 raise PackMissing(f"{pack_id}/{file.path} is not on this machine.", _get_it(pack))
         found = [self._hash(pack, file, tick) for file in pack.files]
-        with contextlib.suppress(OSError), locked(self._locks / f"{pack_id}.lock", pack_id, tick):
         if pack.home:
             return self._status(pack, found)
+        with contextlib.suppress(OSError), locked(self._locks / f"{pack_id}.lock", pack_id, tick):
             self._remember(pack, {file.path: one for file, one in zip(pack.files, found, strict=True)})
         return self._status(pack, found)
 
@@ -117,9 +118,9 @@ class Packs:
         StoreError when the disk refuses, Cancelled from `tick`; a later call goes on where a download stopped.
         """
         pack = self.pack(pack_id)
-        if all(self._known(pack, file) for file in pack.files):
         if pack.home:
             return self.verify(pack_id, tick)
+        if all(self._known(pack, file) for file in pack.files):
             return self.status(pack_id)
         with disk.errors(self.folder, "FACECHAIN_MODELS"), locked(self._locks / f"{pack_id}.lock", pack_id, tick):
             missing = [file for file in pack.files if not self._adopt(pack, file, tick)]
@@ -257,6 +258,10 @@ class Packs:
         what = f"{pack.id}/{file.path} could not be fetched: {'; '.join(map(str, failures))}."
         if any(isinstance(failed, WrongBytes) for failed in failures):
             return HashMismatch(what, "Nothing was kept. Check the mirror in use, or the manifest.")
+        if all(isinstance(source, LocalSource) for source in pack.sources if file.path in source.members):
+            return PackMissing(
+                what, "Put the published file there; a $NAME is a variable you set to a folder of yours."
+            )
         if self.offline:
             return PackMissing(what, f"Go online once: {_get_it(pack)}")
         return PackError(what, "Check the network and try again; a download goes on where it stopped.")
@@ -281,7 +286,8 @@ class Packs:
 
     def _status(self, pack: Pack, known: Sequence[_Fetched | None]) -> Status:
         here = [one for one in known if one]
-        if len(here) < len(pack.files):
+        complete = len(here) == len(pack.files)
+        if not complete:
             verified = Verified.NO
         else:
             verified = Verified.UNVERIFIED if any(file.unverified for file in pack.files) else Verified.YES
@@ -290,7 +296,8 @@ class Packs:
             role=pack.role,
             family=pack.family,
             title=pack.title,
-            bytes=max(pack.bytes, sum(one.bytes for one in here)),
+            bytes=sum(one.bytes for one in here) if complete else pack.bytes,
+            sized=complete or pack.sized,
             present=all(self._target(pack, file).is_file() for file in pack.files),
             verified=verified,
             licence=pack.licence.name,

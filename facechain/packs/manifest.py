@@ -38,6 +38,7 @@ class PackFile:
     path: str
     sha256: str = ""  # 64 hex digits; may be left out only together with `unverified`
     bytes: int = 0  # 0: not known
+    about_bytes: int = 0  # as others tell, to show what a download costs; never checked
     unverified: bool = False  # nobody here has seen these bytes: the first download decides, and is shown as such
 
 
@@ -118,8 +119,8 @@ class Pack:
     files: tuple[PackFile, ...]
     sources: tuple[Source, ...]
     note: str = ""
-
     home: Path | None = None  # where the files lie when the pack comes with the program
+
     @property
     def opt_in(self) -> bool:
         """Not free for commercial use, so never fetched unless asked for by name."""
@@ -127,7 +128,12 @@ class Pack:
 
     @property
     def bytes(self) -> int:
-        return sum(file.bytes for file in self.files)
+        return sum(file.bytes or file.about_bytes for file in self.files)
+
+    @property
+    def sized(self) -> bool:
+        """Of every file it is known, at least roughly, how large it is."""
+        return all(file.bytes or file.about_bytes for file in self.files)
 
     def file(self, path: str) -> PackFile | None:
         return next((file for file in self.files if file.path == path), None)
@@ -187,6 +193,7 @@ def _check(pack: Pack, where: str) -> None:
     need(len({path.lower() for path in paths}) == len(paths), "a file is listed twice.", "Remove one.")
     for file in pack.files:
         need(_inside(file.path), f"the file path {file.path!r} leaves its folder.", "Use a plain relative path.")
+        need(not (file.bytes and file.about_bytes), f"{file.path} has bytes and about_bytes.", "Keep bytes.")
         if file.unverified:
             need(not file.sha256, f"{file.path} is unverified but has a sha256.", "Keep one of the two.")
         else:

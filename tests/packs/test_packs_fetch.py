@@ -66,6 +66,19 @@ def test_a_fetched_file_is_whole_verified_and_known(tmp_path):
     assert made.list() == (after,)
 
 
+@pytest.mark.parametrize("offline", [True, False])
+def test_a_file_that_only_a_folder_has_is_asked_for_there(tmp_path, monkeypatch, offline):
+    monkeypatch.delenv("MY_WEIGHTS", raising=False)
+    source = LocalSource(folder="$MY_WEIGHTS/tiny", members={"a.bin": "a.bin"})
+    made = packs(tmp_path, pack(source, unverified=True), offline=offline)
+    with pytest.raises(PackMissing, match=r"\$MY_WEIGHTS/tiny/a\.bin is not there.*a variable you set to a folder"):
+        made.fetch("tiny")
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "a.bin").write_bytes(DATA)
+    monkeypatch.setenv("MY_WEIGHTS", str(tmp_path))
+    assert made.fetch("tiny").bytes == len(DATA)
+
+
 def test_a_known_file_is_not_hashed_again(tmp_path, monkeypatch):
     made = packs(tmp_path, pack(folder_source(tmp_path)))
     made.fetch("tiny")

@@ -1,5 +1,6 @@
 """What a manifest may say, and that every one in the repository says it."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,14 @@ def test_a_manifest_becomes_a_pack_named_by_its_file(tmp_path):
     assert not pack.opt_in
 
 
+def test_a_size_that_others_tell_is_shown_and_tells_what_is_not_known(tmp_path):
+    told = re.sub(r"sha256 = .*\nbytes = 3", "about_bytes = 2_500\nunverified = true", GOOD)
+    pack = read_pack(write(tmp_path, told))
+    assert (pack.bytes, pack.sized, pack.files[0].bytes) == (2_500, True, 0)
+    unknown = read_pack(write(tmp_path, told.replace("about_bytes = 2_500\n", "")))
+    assert (unknown.bytes, unknown.sized) == (0, False)
+
+
 def test_non_commercial_is_opt_in(tmp_path):
     assert read_pack(write(tmp_path, GOOD.replace('"yes"', '"no"'))).opt_in
 
@@ -58,6 +67,7 @@ def test_non_commercial_is_opt_in(tmp_path):
         ('title = "A model"', "", "title"),
         ('title = "A model"', 'title = "A model"\nid = "other"', "id"),
         ("bytes = 3", "bytes = 3\nshaa = 1", "shaa"),
+        ("bytes = 3", "bytes = 3\nabout_bytes = 4", "about_bytes"),
         ("bytes = 3", "bytes = 0", "bytes"),
         ("bytes = 3", 'bytes = "3"', "bytes"),
         ("ab" * 32, "ab" * 31, "64 hex"),
