@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("diffusers")
 pytest.importorskip("numba", reason="pip install -r requirements-lab.txt")
+pytest.importorskip("onnx", reason="pip install -r requirements-lab.txt")
 
 import torch
 
@@ -18,7 +20,8 @@ from facechain.lab.family import ADAPTER_FILE, PRESETS
 from facechain.lab.score import rank
 from facechain.lab.shards import Shard, apart
 from facechain.lab.train.identitynet import predict_led, train_identitynet
-from facechain.lab.train.loop import Stop, held_out
+from facechain.lab.train.loop import Stop, held_out, pictures
+from facechain.lab.train.sface import Sface, chips, unlike
 from facechain.lab.train.unet import predict, train_unet
 from facechain.lab.train.vae import train_vae
 
@@ -50,12 +53,41 @@ def shard() -> Shard:
     )
 
 
-def _run(folder: Path, shard: Shard, steps: int):
+@pytest.fixture(scope="module")
+def sface(models: Path) -> Sface:
+    return Sface(models / "sface" / "face_recognition_sface_2021dec.onnx")
+
+
+@pytest.fixture
+def run(shard: Shard, sface: Sface):
+    return lambda folder, steps: _run(folder, shard, sface, steps)
+
+
+def _run(folder: Path, shard: Shard, sface: Sface, steps: int):
     folder.mkdir(exist_ok=True)
     family.write_tokenizer(folder / "tokenizer", WORDS)
     stop, quiet = Stop(steps=steps, minutes=5), lambda line: None
-    vae = train_vae(folder, shard, TINY, stop, 0, "cpu", quiet)
+    vae = train_vae(folder, shard, sface, TINY, stop, 0, "cpu", quiet)
     return vae, *train_unet(folder, shard, vae, TINY, stop, 0, "cpu", quiet)
+
+
+def test_sface_sees_in_torch_what_the_products_reader_sees(models: Path, sface: Sface) -> None:
+    from facechain.vision.readers import READERS
+
+    reader = READERS["yunet_sface"](lambda pack, file: models / pack / file)
+    pixels = np.array(Image.open(sorted((models / "demo-photos").glob("*.jpg"))[0]).convert("RGB").resize((256, 320)))[
+        :256
+    ]
+    (face,) = reader.read(pixels)
+    shown = pictures(pixels[None], "cpu").requires_grad_(True)
+    points = (torch.from_numpy(face.points_px)[None] + 0.5) / 256
+    _, vector = sface(shown, points)
+    assert float(vector[0].detach() @ torch.from_numpy(face.embedding.vector)) > 0.98
+    assert unlike(sface, shown, shown.detach(), points) < 1e-5
+    unlike(sface, shown * 0.5, shown.detach(), points).backward()
+    assert shown.grad is not None
+    assert float(shown.grad.abs().sum()) > 0
+    assert chips(shown, points).shape == (1, 3, 112, 112)
 
 
 def test_each_word_is_one_token(tmp_path: Path) -> None:
@@ -70,10 +102,10 @@ def test_each_word_is_one_token(tmp_path: Path) -> None:
     assert padded[0] == tokenizer.bos_token_id
 
 
-def test_a_family_opens_as_a_published_one_does(tmp_path: Path, shard: Shard) -> None:
+def test_a_family_opens_as_a_published_one_does(tmp_path: Path, run) -> None:
     from diffusers import StableDiffusionPipeline
 
-    vae, unet, text = _run(tmp_path, shard, 2)
+    vae, unet, text = run(tmp_path, 2)
     family.write_family(tmp_path / "starter", vae, unet, text, tmp_path / "tokenizer")
     pipe = StableDiffusionPipeline.from_pretrained(tmp_path / "starter", dtype=torch.float32)
     picture = pipe("an adult, smiling", num_inference_steps=2, width=64, height=64, output_type="np").images[0]
@@ -109,22 +141,22 @@ def test_the_adapters_file_paints_as_the_trained_network_does(tmp_path: Path) ->
     assert not torch.allclose(first, other, atol=2e-3)
 
 
-def test_a_run_put_down_ends_where_an_unbroken_one_does(tmp_path: Path, shard: Shard) -> None:
-    _, whole, _ = _run(tmp_path / "whole", shard, 4)
+def test_a_run_put_down_ends_where_an_unbroken_one_does(tmp_path: Path, shard: Shard, sface: Sface, run) -> None:
+    _, whole, _ = run(tmp_path / "whole", 4)
     folder = tmp_path / "broken"
     folder.mkdir()
     family.write_tokenizer(folder / "tokenizer", WORDS)
     quiet = lambda line: None  # noqa: E731
     now = Stop(steps=4, minutes=0)
-    train_vae(folder, shard, TINY, now, 0, "cpu", quiet)
+    train_vae(folder, shard, sface, TINY, now, 0, "cpu", quiet)
     assert torch.load(folder / "vae.pt", weights_only=True)["step"] == 0
-    _, resumed, _ = _run(folder, shard, 4)
+    _, resumed, _ = run(folder, 4)
     for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
 
 
-def test_identitynet_begins_by_adding_nothing_and_learns_with_all_else_held(tmp_path: Path, shard: Shard) -> None:
-    vae, unet, text = _run(tmp_path, shard, 1)
+def test_identitynet_begins_by_adding_nothing_and_learns_with_all_else_held(tmp_path: Path, shard: Shard, run) -> None:
+    vae, unet, text = run(tmp_path, 1)
     both, before = {"unet": unet, "text": text}, {k: v.clone() for k, v in unet.state_dict().items()}
     torch.manual_seed(0)
     x, t, words = torch.randn(2, 4, 8, 8), torch.tensor([5, 900]), torch.full((2, 77), 3)

@@ -114,8 +114,8 @@ def scene(seed: int, who: Someone, assets: Assets, expression: str = "", frontal
         gloss=float(rng.uniform(0.5, 1.3)),
         background=background,
         backdrop=_backdrop(rng, background),
-        face_share=float(rng.uniform(0.60, 0.72)),
-        shift=(float(rng.normal(0, 0.02)), float(rng.normal(0.0, 0.015))),
+        face_share=float(rng.uniform(0.78, 0.90)),
+        shift=(float(rng.normal(0, 0.015)), float(rng.normal(0.0, 0.012))),
         distance=float(rng.uniform(9, 22)),
         noise=float(rng.uniform(0.5, 2.5)),
     )

@@ -52,11 +52,11 @@ def train_identitynet(
     adam = torch.optim.AdamW(net.parameters(), lr=TOP_RATE, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     step = take_up(folder / "identitynet.pt", net, adam, smooth)
     worker.follow()
-    # Where things are is settled while there is much noise, so late times come more often.
-    lessons = Lessons(shard, vae, tokenizer, preset.net_batch, seed, device, late=True) if step < stop.steps else None
+    lessons = Lessons(folder, shard, vae, tokenizer, seed, device) if step < stop.steps else None
     late, losses = stop.clock(), []
     while lessons and step < stop.steps and not late():
-        lesson = lessons.at(step)
+        # Where things are is settled while there is much noise, so such times come more often.
+        lesson = lessons.at(step, preset.net_batch, late=True)
         shown = _shown(shard, lesson.rows, preset.size_px, draw).to(device)
         loss = lesson.loss(
             predict_led(worker.copy, frozen, lesson.noisy, lesson.times, lesson.words, lesson.faces, shown)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,13 +38,11 @@ class Lesson:
 
 
 class Lessons:
-    def __init__(
-        self, shard: Shard, vae: Any, tokenizer: Any, size: int, seed: int, device: str, late: bool = False
-    ) -> None:
-        """`size` is the batch's; `late` prefers times of much noise. Encodes every picture, which takes minutes."""
-        self._shard, self._size, self._seed, self._device, self._late = shard, size, seed, device, late
+    def __init__(self, folder: Path, shard: Shard, vae: Any, tokenizer: Any, seed: int, device: str) -> None:
+        """Encodes every picture, which takes minutes, and keeps the latents in `folder`."""
+        self._shard, self._seed, self._device = shard, seed, device
         self._alphas = family.new_scheduler().alphas_cumprod.to(device)
-        self._latents = _latents(vae, shard, device)
+        self._latents = _latents(folder, vae, shard, device)
         self._weights = _latent_weights(shard.labels, self._latents.shape[-1])
         tell = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
         self._ids = tokenizer(list(shard.caption), **tell).input_ids
@@ -52,20 +52,21 @@ class Lessons:
         self._rows = np.flatnonzero(usable)
         self._views = {int(p): np.flatnonzero(usable & (shard.person == p)) for p in np.unique(shard.person[usable])}
 
-    def at(self, step: int) -> Lesson:
+    def at(self, step: int, size: int, late: bool = False) -> Lesson:
+        """The batch of a step. `late` prefers times of much noise."""
         rng = np.random.default_rng([self._seed, 2, step])
-        rows = rng.choice(self._rows, self._size)
+        rows = rng.choice(self._rows, size)
         # The face comes from another picture of the same person, so pose and light cannot be copied.
         other = np.array([self._other(int(row), rng) for row in rows])
         words, faces = self._ids[rows].clone(), self._faces[other].clone()
-        chance = rng.random(self._size)
+        chance = rng.random(size)
         words[torch.from_numpy(chance < DROP_TEXT + DROP_BOTH)] = self._empty
         faces[torch.from_numpy((chance >= DROP_TEXT) & (chance < DROP_TEXT + DROP_BOTH + DROP_FACE))] = 0
         clean = self._latents[rows].to(self._device)
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + step)
         noise = torch.randn(clean.shape, generator=generator).to(self._device)
         draws = torch.randint(0, len(self._alphas), (2, len(clean)), generator=generator)
-        times = (draws.amax(0) if self._late else draws[0]).to(self._device)
+        times = (draws.amax(0) if late else draws[0]).to(self._device)
         a = self._alphas[times].sqrt()[:, None, None, None]
         s = (1 - self._alphas[times]).sqrt()[:, None, None, None]
         return Lesson(
@@ -86,12 +87,21 @@ class Lessons:
 
 
 @torch.no_grad()
-def _latents(vae: Any, shard: Shard, device: str) -> Tensor:
-    parts = [
-        vae.encode(pictures(shard.pixels[i : i + 32], device)).latent_dist.mean.cpu()
-        for i in range(0, len(shard.pixels), 32)
-    ]
-    return torch.cat(parts) * vae.config.scaling_factor
+def _latents(folder: Path, vae: Any, shard: Shard, device: str) -> Tensor:
+    """(N, 4, S, S), of about unit variance."""
+    digest = hashlib.sha256(shard.scene.tobytes())
+    for value in vae.state_dict().values():
+        digest.update(value.cpu().numpy().tobytes())
+    file = folder / f"latents-{digest.hexdigest()[:16]}.npy"
+    if not file.is_file():
+        parts = [
+            vae.encode(pictures(shard.pixels[i : i + 32], device)).latent_dist.mean.cpu()
+            for i in range(0, len(shard.pixels), 32)
+        ]
+        with file.with_suffix(".part").open("wb") as part:
+            np.save(part, torch.cat(parts).contiguous().numpy())
+        file.with_suffix(".part").replace(file)
+    return torch.from_numpy(np.load(file)) * vae.config.scaling_factor
 
 
 def _latent_weights(labels: np.ndarray, side: int) -> Tensor:

@@ -36,11 +36,6 @@ def held_out(person: np.ndarray) -> np.ndarray:
     return person % _HELD_OUT == 0
 
 
-def half(device: str) -> Any:
-    """bfloat16 where the autoencoder's arithmetic gains by it: on a GPU."""
-    return torch.autocast("cuda", torch.bfloat16, enabled=device.startswith("cuda"))
-
-
 def set_rate(adam: torch.optim.Optimizer, top: float, step: int, steps: int, fall: float = 0.2) -> None:
     """A short rise, then level, then down over the last share `fall`."""
     rate = top * min(1, (step + 1) / 100) * min(1, max(0.02, (steps - step) / max(1, steps * fall)))
@@ -75,7 +70,7 @@ class Worker:
     On processors with bfloat16 products a step takes about half the time. (Mixed precision: Micikevicius et al. 2018.)
     """
 
-    def __init__(self, model: torch.nn.Module, copy: torch.nn.Module) -> None:
+    def __init__(self, model: Any, copy: Any) -> None:
         self._model, self.copy = model, copy.to(torch.bfloat16)
         self.follow()
 
@@ -95,7 +90,8 @@ class Worker:
 @torch.no_grad()
 def follow(smooth: torch.nn.Module, now: torch.nn.Module, keep: float) -> None:
     """Moving average of the weights; early on it follows closely."""
-    torch._foreach_lerp_(list(smooth.parameters()), list(now.parameters()), 1 - keep)
+    for average, value in zip(smooth.parameters(), now.parameters(), strict=True):
+        average.lerp_(value, 1 - keep)
 
 
 def pictures(pixels: np.ndarray, device: str) -> Tensor:

@@ -32,10 +32,10 @@ def train_unet(
     adam = torch.optim.AdamW(both.parameters(), lr=TOP_RATE, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     step = take_up(folder / "unet.pt", both, adam, smooth)
     worker.follow()
-    lessons = Lessons(shard, vae, tokenizer, preset.unet_batch, seed, device) if step < stop.steps else None
+    lessons = Lessons(folder, shard, vae, tokenizer, seed, device) if step < stop.steps else None
     late, losses = stop.clock(), []
     while lessons and step < stop.steps and not late():
-        lesson = lessons.at(step)
+        lesson = lessons.at(step, preset.unet_batch)
         family.set_face_scale(worker.copy["unet"], float(lesson.chance >= NO_ADAPTER))
         loss = lesson.loss(predict(worker.copy, lesson.noisy, lesson.times, lesson.words, lesson.faces))
         loss.backward()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,28 @@ from facechain.lab import family
 from facechain.lab.family import Preset
 from facechain.lab.render import LABELS
 from facechain.lab.shards import Shard
-from facechain.lab.train.loop import Log, Stop, grid, half, held_out, pictures, psnr, put_down, set_rate, take_up
+from facechain.lab.train.loop import Log, Stop, Worker, grid, held_out, pictures, psnr, put_down, set_rate, take_up
+from facechain.lab.train.sface import Sface, unlike
 
-WHOLE = 0.85  # share of the steps after which it sees whole pictures
+WHOLE = 0.62  # share of the steps after which it sees whole pictures
+UNLIKE = 0.5  # weight of what SFace sees differently
 _COUNTS = {"face skin": 3, "lips": 6, "eyes": 6, "brows": 6, "mouth": 4}
 # How much a pixel of each part counts: people are told apart by little of a picture.
 WEIGHTS = np.array([_COUNTS.get(part, 1) for part in LABELS], np.float32)
 
 
-def train_vae(folder: Path, shard: Shard, preset: Preset, stop: Stop, seed: int, device: str, log: Log) -> Any:
-    """Leaves vae.pt in `folder`; its scaling factor makes latents of unit variance."""
+def train_vae(
+    folder: Path, shard: Shard, sface: Sface, preset: Preset, stop: Stop, seed: int, device: str, log: Log
+) -> Any:
+    """Leaves vae.pt in `folder`; its scaling factor makes latents of unit variance.
+
+    Whole pictures are also compared as `sface` sees them: a few pixels of an eye weigh little, and tell who it is.
+    """
     torch.manual_seed(seed)
     vae = family.new_vae(preset).to(device, memory_format=torch.channels_last)
-    adam = torch.optim.AdamW(vae.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=0)
+    adam = torch.optim.AdamW(vae.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=0, fused=True)
     step = take_up(folder / "vae.pt", vae, adam)
+    worker = Worker(vae, copy.deepcopy(vae))
     rows = np.flatnonzero(~held_out(shard.person))
     late, losses = stop.clock(), []
     while step < stop.steps and not late():
@@ -40,19 +49,22 @@ def train_vae(folder: Path, shard: Shard, preset: Preset, stop: Stop, seed: int,
         cut = (batch, slice(y, y + side), slice(x, x + side))
         wanted = pictures(shard.pixels[cut], device)
         weight = torch.from_numpy(WEIGHTS[shard.labels[cut]])[:, None].to(device)
+        points = torch.from_numpy(shard.points[batch]).to(device)
         if rng.random() < 0.5:
-            wanted, weight = wanted.flip(-1), weight.flip(-1)
+            wanted, weight, points = wanted.flip(-1), weight.flip(-1), _mirrored(points)
         set_rate(adam, 1e-3, step, stop.steps)
-        with half(device):
-            posterior = vae.encode(wanted).latent_dist
-            noise = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(seed * 1_000_003 + step))
-            seen = vae.decode(posterior.mean + posterior.std * noise.to(device)).sample.float()
+        posterior = worker.copy.encode(wanted.bfloat16()).latent_dist
+        noise = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(seed * 1_000_003 + step))
+        seen = worker.copy.decode(posterior.mean + posterior.std * noise.to(posterior.std)).sample.float()
         loss = (weight * (seen - wanted).abs()).mean() + _edges(seen, wanted)
-        loss = loss + 1e-6 * posterior.kl().mean()
-        adam.zero_grad(set_to_none=True)
+        loss = loss + 1e-6 * posterior.kl().float().mean()
+        if whole:
+            loss = loss + UNLIKE * unlike(sface, seen, wanted, points)
         loss.backward()
+        worker.hand_over()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         adam.step()
+        worker.follow()
         losses.append(float(loss.detach()))
         step += 1
         if step % 50 == 0:
@@ -68,6 +80,13 @@ def train_vae(folder: Path, shard: Shard, preset: Preset, stop: Stop, seed: int,
         grid(torch.cat([shown, again]), 8).save(folder / "vae.png")
     put_down(folder / "vae.pt", vae, adam, step)
     return vae
+
+
+def _mirrored(points: Tensor) -> Tensor:
+    """(N, 5, 2) in picture widths, left and right exchanged."""
+    return points[:, [1, 0, 2, 4, 3]] * torch.tensor([-1.0, 1.0], device=points.device) + torch.tensor(
+        [1.0, 0.0], device=points.device
+    )
 
 
 def _edges(seen: Tensor, wanted: Tensor) -> Tensor:
