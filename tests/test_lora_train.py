@@ -203,10 +203,11 @@ def test_two_processes_learn_as_one(sd15, tmp_path, start):
     forked(two) if start == "fork" else torchrun(two)
     np.testing.assert_allclose(notes(one)["losses"], notes(two)["losses"], rtol=1e-5)
     ours, theirs = weights(one), weights(two)
-    # Attention over a single place has no gradient but rounding's.
-    learned = [key for key in ours if "lora_B" in key and "mid_block" not in key]
-    apart = sum((ours[key] - theirs[key]).square().sum() for key in learned)
-    assert apart < 0.05 * sum(ours[key].square().sum() for key in learned)
+    for part in ("unet", "text_encoder"):
+        # Attention over a single place has no gradient but rounding's.
+        learned = [key for key in ours if key.startswith(part) and "lora_B" in key and "mid_block" not in key]
+        apart = sum((ours[key] - theirs[key]).square().sum() for key in learned)
+        assert apart < 1e-3 * sum(ours[key].square().sum() for key in learned), part
 
 
 def forked(made):

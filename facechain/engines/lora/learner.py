@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import replace
 from typing import Any
 
@@ -27,8 +26,7 @@ class Learner:
         self.schedule = DDPMScheduler.from_config(pipe.scheduler.config)
         optimizer = OPTIMIZERS[settings.optimizer](adapters.groups(settings), settings)
         self._rates = [group["lr"] for group in optimizer.param_groups]
-        self.unet, self.optimizer = accelerator.prepare(pipe.unet, optimizer)
-        self._texts = [accelerator.prepare(m) for part, m in adapters.models.items() if part != "unet"]
+        self.optimizer = accelerator.prepare(optimizer)
         self._dtype = pipe.unet.dtype
 
     def step(self, step: int) -> float:
@@ -40,20 +38,31 @@ class Learner:
             group["lr"] = full * rate(step, settings)
         mine = range(accelerator.process_index, settings.accumulate, accelerator.num_processes)
         total = torch.zeros((), device=accelerator.device)
-        for at, place in enumerate(mine):
-            alone = at + 1 < len(mine) and accelerator.num_processes > 1
-            with accelerator.no_sync(self.unet) if alone else contextlib.nullcontext():
-                found = self._error(step * settings.accumulate + place) / len(mine)
-                accelerator.backward(found)
-                total += found.detach()
-        accelerator.clip_grad_norm_(list(self.adapters.named().values()), settings.max_grad_norm)
+        for place in mine:
+            found = self._error(step * settings.accumulate + place) / len(mine)
+            accelerator.backward(found)
+            total += found.detach()
+        trained = list(self.adapters.named().values())
+        self._share(trained)
+        accelerator.clip_grad_norm_(trained, settings.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.adapters.ema is not None:
-            self.adapters.ema.step(list(self.adapters.named().values()))
+            self.adapters.ema.step(trained)
         if accelerator.num_processes > 1:
             total = accelerator.reduce(total, "mean")
         return float(total)
+
+    def _share(self, trained: list[Any]) -> None:
+        """Gradients become their mean over all processes, in one message: low-rank weights are small."""
+        import torch
+
+        grads = [value.grad for value in trained if value.grad is not None]
+        if self.accelerator.num_processes == 1 or not grads:
+            return
+        mean = self.accelerator.reduce(torch.cat([grad.flatten() for grad in grads]), "mean")
+        for grad, part in zip(grads, mean.split([grad.numel() for grad in grads]), strict=True):
+            grad.copy_(part.view_as(grad))
 
     def _error(self, number: int) -> Any:
         """Of batch `number`, ready for the backward pass."""
@@ -74,7 +83,7 @@ class Learner:
         return words
 
     def _answer(self, asked: Task, words: dict[str, Any]) -> Any:
-        return self.unet(asked.noisy.to(self._dtype), asked.times, **words, return_dict=False)[0]
+        return self.pipe.unet(asked.noisy.to(self._dtype), asked.times, **words, return_dict=False)[0]
 
     def _as_base(self, asked: Task, words: dict[str, Any]) -> Any:
         import torch
