@@ -16,7 +16,7 @@ from facechain.config import App, read_app, read_styles
 from facechain.errors import ConfigError, PackError, PackMissing, PersonError, PhotoError
 from facechain.packs.fetch import Packs, Status
 from facechain.people.names import slug
-from facechain.protocols import Engine, Tick, silent
+from facechain.protocols import Engine, Ground, Tick, silent
 from facechain.studio import Studio, Tools
 
 if TYPE_CHECKING:
@@ -89,7 +89,10 @@ def _studio(folder: Path, forget_jobs: Callable[[str], int]) -> Studio:
         parser=models.parser,
         ages=models.ages,
         guard=models.guard,
-        cards=tuple(entry.card for entry in ENGINES.values()),
+        ground=models.ground,
+        able=lambda: (
+            importlib.util.find_spec("torch") is not None and importlib.util.find_spec("diffusers") is not None
+        ),
         engine=engine,
         calibration=lambda recogniser: read_calibration(CONFIGS / "calibration", recogniser),
         packs=models.packs,
@@ -281,10 +284,25 @@ class _Models:
         except PackError as error:
             raise PackMissing(error.what, f"{error.next_step} Or give a depth picture: --pose depth=FILE.") from None
 
+    def ground(self, base: str) -> Ground:
+        """What engines paint on when this base is named, or none."""
+        from facechain.engines import table
+
+        try:
+            place, pack = _base(self.packs, base or self._app.base)
+        except PackError:
+            return table.ground(None)
+        if not pack:
+            return table.ground(place)
+        manifest = self.packs.pack(pack)
+        return table.ground(place, pack, manifest.title, manifest.note)
+
     def _engine(self, name: str, base: str, train: tuple[tuple[str, object], ...], folder: Path) -> Engine:
         from facechain.engines.table import ENGINES, Workshop
         from facechain.store.workspace import Workspace
 
+        needed = ENGINES[name].card.bases
+        place, pack = _base(self.packs, base or self._app.base) if needed else (None, "")
         workshop = Workshop(
             path=self.packs.path,
             revision=self.packs.revision,
@@ -294,18 +312,23 @@ class _Models:
             landmarker=self.landmarker,
             parser=self.parser,
             configs=CONFIGS,
-            base=_base(self.packs, base or self._app.base),
+            base=place,
+            base_pack=pack,
             train=dict(train),
         )
         return ENGINES[name].open(workshop)
 
 
-def _base(packs: Packs, named: str) -> Path | None:
-    """A Stable Diffusion base: a folder or file of one's own, or a pack by its id."""
-    if not named or Path(named).exists() or named not in packs.manifests:
-        return Path(named) if named else None
-    first = packs.pack(named).files[0].path
-    return packs.path(named, first).parents[len(Path(first).parts) - 1]
+def _base(packs: Packs, named: str) -> tuple[Path | None, str]:
+    """A Stable Diffusion base, a folder or file of one's own or a pack by its id; and that id.
+
+    Raises PackMissing or HashMismatch for a pack that is not whole.
+    """
+    if not named or named not in packs.manifests or Path(named).exists():
+        return (Path(named) if named else None), ""
+    for file in packs.pack(named).files:
+        packs.path(named, file.path)
+    return packs.status(named).folder, named
 
 
 def _named(table, name: str, kind: str):

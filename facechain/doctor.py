@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from facechain.bootstrap import CONFIGS, SETS, open_packs
+from facechain.bootstrap import CONFIGS, SETS, open_packs, studio
 from facechain.config import read_app
 from facechain.errors import FaceChainError
 
@@ -25,7 +25,9 @@ class Finding:
 
 def examine() -> tuple[Finding, ...]:
     """Opens no model and no socket."""
-    return tuple(finding for check in (_python, _opencv, _onnx, _folders, _models, _torch) for finding in check())
+    return tuple(
+        finding for check in (_python, _opencv, _onnx, _folders, _models, _torch, _base) for finding in check()
+    )
 
 
 def _python() -> Iterable[Finding]:
@@ -85,6 +87,17 @@ def _torch() -> Iterable[Finding]:
     yield Finding(ok=True, what=f"torch {version} {there}.".replace("  ", " "))
     if version and importlib.util.find_spec("torchvision"):
         yield Finding(ok=True, what="torchvision is installed; if torch fails to import, remove it.")
+
+
+def _base() -> Iterable[Finding]:
+    named, on = read_app(CONFIGS).base, studio().tools.ground("")
+    if on.family:
+        what = f"Diffusion engines paint on {on.title}. {on.note}".strip()
+    else:
+        what = f"The base {named} cannot be painted on." if named else "No base is named for the diffusion engines."
+    yield Finding(
+        ok=bool(on.family) or not named, what=what, next_step="Name another in configs/app.toml, or restore it."
+    )
 
 
 def _version(package: str) -> str:

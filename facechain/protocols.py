@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -92,6 +92,28 @@ class Finisher(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Manner:
+    """How a base wants to be painted with, whatever a style says; what it leaves open the style decides."""
+
+    side_px: int = 0  # it paints square pictures of this side only
+    steps: int | None = None
+    guidance: float | None = None
+    sampler: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)  # of the engine
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ground:
+    """The base engines paint on here; `family` is empty when there is none of that name."""
+
+    family: str = ""
+    title: str = ""
+    note: str = ""
+    cards: tuple[EngineCard, ...] = ()  # of every engine, as it is on this base
+    fits: frozenset[str] = frozenset()  # names of those that can paint here
+
+
+@dataclass(frozen=True, kw_only=True)
 class EngineCard:
     """What an engine needs, costs and allows; readable without loading it."""
 
@@ -106,6 +128,7 @@ class EngineCard:
     takes_pose: bool = False  # puts the face where the option `pose` says: five points, in 0…1 of the picture
     recogniser: str = ""  # conditions on these embeddings, so they may never judge
     summary: str = ""
+    manner: Manner = field(default_factory=Manner)  # of the base it is opened on
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -26,8 +26,19 @@ from facechain.portraits import fusion, guide, pool, provenance, scene
 from facechain.portraits.export import copy_all, zip_all
 from facechain.portraits.finish import finish
 from facechain.portraits.prompt import words
-from facechain.portraits.shots import plan, resolve_seed
-from facechain.protocols import Engine, EngineCard, FaceReader, Guard, Identity, Landmarker, Parser, Tick, silent
+from facechain.portraits.shots import mannered, plan, resolve_seed
+from facechain.protocols import (
+    Engine,
+    EngineCard,
+    FaceReader,
+    Ground,
+    Guard,
+    Identity,
+    Landmarker,
+    Parser,
+    Tick,
+    silent,
+)
 from facechain.types import Call, Face, Person, Pixels, Portrait, Rejection, Request, Shot, Style, Tag, Verdict
 
 if TYPE_CHECKING:
@@ -52,7 +63,8 @@ class Tools:
     parser: Callable[[], Parser]
     ages: Callable[[], AgeReader]
     guard: Callable[[], Guard]
-    cards: tuple[EngineCard, ...]
+    ground: Callable[[str], Ground]  # the base of this name, or by default, and the engines as they are on it
+    able: Callable[[], bool]  # whether the packages are here that painting on a base takes
     engine: Callable[[str, str, tuple[tuple[str, object], ...]], Engine]  # name, base, training settings
     calibration: Callable[[str], Calibration]
     packs: Packs
@@ -139,6 +151,10 @@ class Offer:
     commercial: str  # "yes", "no" or "ask", of its packs together
     missing: tuple[str, ...]  # packs not fetched
     state: str
+    base: str = ""  # title of the one it would paint on; empty: it needs none, or there is none for it
+    base_note: str = ""  # what that is
+    needs_base: bool = False  # none is named, or one of another family
+    needs_packages: bool = False  # as `scripts/setup diffusion` installs them
     allows: str = ""  # what its packs' licences allow together, a sentence
     bytes: int = 0  # of its packs, as far as known
     unsized: tuple[str, ...] = ()  # packs whose size is not known
@@ -293,7 +309,8 @@ class Studio:
         self.tools.workspace.check_format(format)
         request = replace(request, engine=request.engine or self.app.engine, seed=resolve_seed(request.seed))
         people = [self.person(name) for name in request.people]
-        engine, style = self._engine(request.engine, request.base, people), self.style(request.style)
+        engine = self._engine(request.engine, request.base, people)
+        style = mannered(self.style(request.style), engine.card.manner)
         canvas, faces, slots = self._canvas(engine.card, request, style, template)
         fuse = self._fusion(request, people, tick)
         request = self._guided(request, style, engine.card, pose or {}, canvas)
@@ -462,9 +479,11 @@ class Studio:
             raise Missing(f"There is no style {id!r}.", "See `facechain styles`.")
         return self._styles[id]
 
-    def engines(self) -> tuple[Offer, ...]:
-        offers = []
-        for card in self.tools.cards:
+    def engines(self, base: str = "") -> tuple[Offer, ...]:
+        """Every engine as it is on this base, or on the default one."""
+        offers, on, able = [], self.tools.ground(base), self.tools.able()
+        for card in on.cards:
+            fits = card.name in on.fits
             packs = [self.tools.packs.status(id) for id in card.packs]
             missing = tuple(pack.id for pack in packs if not pack.present)
             licence = self.tools.packs.licences(card.packs)
@@ -473,7 +492,11 @@ class Studio:
                     card=card,
                     commercial=licence.commercial,
                     missing=missing,
-                    state=f"needs: facechain packs fetch {' '.join(missing)}" if missing else "ready",
+                    state=_state(card, on, missing, able),
+                    base=on.title if card.bases and fits else "",
+                    base_note=on.note if card.bases and fits else "",
+                    needs_base=not fits,
+                    needs_packages=bool(card.bases) and not able,
                     allows=licence.sentence,
                     bytes=sum(pack.bytes for pack in packs),
                     unsized=tuple(pack.id for pack in packs if not pack.sized),
@@ -570,6 +593,7 @@ class Studio:
             finished, unfinished, fused = self._fused(sitting, shot, pixels)
             recipe = {
                 "engine": engine.card.name,
+                "coach": engine.card.recogniser,
                 "base": Path(request.base or self.app.base).name,  # not where it lies: that is nobody else's business
                 "packs": packs,
                 "style": sitting.style.id,
@@ -616,7 +640,10 @@ class Studio:
     def _coach(self, picture: Path) -> str:
         """The recogniser that helped to make this picture, if it is one of ours and says so."""
         recipe = provenance.read_recipe(picture) or {}
-        return next((card.recogniser for card in self.tools.cards if card.name == recipe.get("engine")), "")
+        if "coach" in recipe:
+            return str(recipe["coach"])
+        cards = self.tools.ground(recipe.get("base", "")).cards  # made before recipes said so
+        return next((card.recogniser for card in cards if card.name == recipe.get("engine")), "")
 
     def _reference(self, person: Person) -> Reference:
         return refer(person, self.tools.judge())
@@ -638,6 +665,15 @@ class Studio:
                 f"There are no pictures in {', '.join(map(str, paths))}.", "Give photos or folders of photos."
             )
         return photos
+
+
+def _state(card: EngineCard, on: Ground, missing: Sequence[str], able: bool) -> str:
+    """What a person has to do first, or "ready"."""
+    base = "another base" if on.family else "a base"
+    needs = [f"{base} of the family {' or '.join(card.bases)}"] * (card.name not in on.fits)
+    needs += ["bash scripts/setup diffusion"] * bool(card.bases and not able)
+    needs += [f"facechain packs fetch {' '.join(missing)}"] * bool(missing)
+    return f"needs: {'; '.join(needs)}" if needs else "ready"
 
 
 def _key(key: str) -> tuple[str, str, str]:

@@ -114,7 +114,10 @@ def test_looks_engines_and_packs(ann):
     assert {"astronaut", "golden_hour"} <= {style["id"] for style in styles}
     assert ann.get("/v1/styles/astronaut").json()["paints"] == "into a picture"
     engines = {engine["name"]: engine for engine in ann.get("/v1/engines").json()}
-    assert engines["template"]["state"] == "ready"
+    assert (engines["template"]["state"], engines["template"]["base"]) == ("ready", "")
+    assert "base of the family sdxl" in engines["pulid"]["state"]
+    assert ann.get("/v1/engines", params={"base": "sface"}).status_code == 200
+    refused(ann.get("/v1/engines", params={"base": "/etc"}), 404)
     packs = {pack["id"]: pack for pack in ann.get("/v1/packs").json()["items"]}
     assert packs["yunet"]["present"]
     licences = ann.get("/v1/packs/licences", params={"pack": ["yunet", "sface"]}).json()

@@ -1,11 +1,14 @@
 """Requests become shots that leave nothing to guess."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from facechain.errors import EngineError
-from facechain.portraits.shots import plan, resolve_seed, shot_seed
+from facechain.portraits.shots import mannered, plan, resolve_seed, shot_seed
+from facechain.protocols import Manner
 from facechain.types import Request, Style
 
 STYLE = Style(
@@ -60,3 +63,13 @@ def test_words_and_size():
 def test_nothing_asked_for(count):
     with pytest.raises(EngineError, match="one or more"):
         plan(ask(count=count), STYLE)
+
+
+def test_a_bases_manner_outranks_what_a_look_was_chosen_for_elsewhere():
+    style = Style(id="x", title="x", licence="", prompt="rain", guidance=6.5, sampler="euler", height_px=640)
+    style = replace(style, options={"steps": 40, "scale": 0.5})
+    as_it_is = mannered(style, Manner())
+    assert as_it_is == style
+    own = mannered(style, Manner(side_px=128, steps=25, guidance=0.0, options={"scale": 1.0}))
+    assert (own.width_px, own.height_px, own.steps, own.guidance, own.sampler) == (128, 128, 25, 0.0, "euler")
+    assert (own.prompt, own.options) == ("rain", {"scale": 1.0})

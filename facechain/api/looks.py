@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Query
 
-from facechain.api import pages, schemas
+from facechain.api import pages, places, schemas
 from facechain.api.auth import MyStudio
 from facechain.api.errors import responses
 
@@ -26,7 +26,11 @@ def show_style(style: Annotated[str, Path(max_length=120, examples=["astronaut"]
     return schemas.Style.of(studio.style(style))
 
 
-@router.get("/engines", responses=responses())
-def list_engines(studio: MyStudio) -> list[schemas.Engine]:
+@router.get("/engines", responses=responses(404))
+def list_engines(
+    studio: MyStudio,
+    base: Annotated[str, Query(max_length=120, description="A pack to paint on; empty: the default.")] = "",
+) -> list[schemas.Engine]:
     """Every way to paint: what it needs, what it allows, whether it can run here."""
-    return [schemas.Engine.of(offer) for offer in studio.engines()]
+    places.check_base(studio, base)
+    return [schemas.Engine.of(offer) for offer in studio.engines(base)]

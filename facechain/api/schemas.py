@@ -120,12 +120,14 @@ class Engine(BaseModel):
     paints_canvas: bool
     commercial: str = Field(description='"yes", "no" or "ask", of its packs together.')
     missing: list[str] = Field(description="Packs to fetch first.")
-    state: str
+    state: str = Field(description='"ready", or what it needs.')
+    base: str = Field(description="What it would paint on; empty when it needs none or there is none for it.")
 
     @classmethod
     def of(cls, offer: Offer) -> Engine:
         card = {name: getattr(offer.card, name) for name in cls.model_fields if hasattr(offer.card, name)}
-        return cls(**card, commercial=offer.commercial, missing=list(offer.missing), state=offer.state)
+        told = {"commercial": offer.commercial, "missing": list(offer.missing), "state": offer.state}
+        return cls(**card, **told, base=offer.base)
 
 
 # ── packs ────────────────────────────────────────────────────────────────────────────────────────

@@ -14,7 +14,7 @@ from facechain.cli.options import Json, Queue
 def make(
     person: Annotated[list[str], typer.Argument(help="Who; several for one picture with several faces.")],
     engine: Annotated[str, typer.Option(help="How to paint; see `facechain engines`.")] = "",
-    base: Annotated[str, typer.Option(help="Stable Diffusion folder or .safetensors file to paint with.")] = "",
+    base: Annotated[str, typer.Option(help="What to paint on: a pack, a diffusers folder or .safetensors file.")] = "",
     style: Annotated[str, typer.Option(help="A look; see `facechain styles`.")] = "",
     template: Annotated[Path | None, typer.Option(help="Your own picture to paint into.")] = None,
     faces: Annotated[str, typer.Option(help="Which face each person becomes, left to right, e.g. 2,1.")] = "",
@@ -88,7 +88,7 @@ def make(
 
 def train(
     person: Annotated[str, typer.Argument(help="Who.")],
-    base: Annotated[str, typer.Option(help="Stable Diffusion folder or .safetensors file to learn on.")] = "",
+    base: Annotated[str, typer.Option(help="What to learn on: a pack, a diffusers folder or .safetensors file.")] = "",
     option: Annotated[list[str] | None, typer.Option("--set", help="A training setting, e.g. steps=400.")] = None,
     prepare: Annotated[bool, typer.Option("--prepare", help="Only write the captions, for you to edit.")] = False,
     queue: Queue = False,

@@ -73,17 +73,21 @@ def cards(offers: Sequence[Offer]) -> None:
         needs += [bases] * bool(bases) + ["a picture to paint into"] * card.needs_canvas
         needs += [f"the models {', '.join(card.packs)}"] * bool(card.packs)
         costs = [f"learns {card.learns}"]
-        costs += [f"{size(offer.bytes)} of models{' besides the base' * bool(bases)}"] * bool(offer.bytes)
+        besides = bool(bases) and not offer.base
+        costs += [f"{size(offer.bytes)} of models{' besides the base' * besides}"] * bool(offer.bytes)
         costs += [f"size not known of {' and '.join(offer.unsized)}"] * bool(offer.unsized)
         rows = {
             "": card.summary,
             "needs": "; ".join(needs) + ".",
             "costs": "; ".join(costs) + ".",
             "allows": offer.allows,
-            "here": "ready." if not offer.missing else f"facechain packs fetch {' '.join(offer.missing)}",
+            "on": f"{offer.base}. {offer.base_note}".strip() if offer.base else "",
+            "here": "ready." if offer.state == "ready" else offer.state.removeprefix("needs: "),
         }
         print(f"{card.name}: {card.title}")
         for label, text in rows.items():
+            if not text:
+                continue
             start = f"    {label:<8}" if label else "    "
             lines = textwrap.wrap(
                 text,

@@ -26,12 +26,15 @@ def styles(as_json: Json = False) -> None:
     )
 
 
-def engines(as_json: Json = False) -> None:
+def engines(
+    base: Annotated[str, typer.Option(help="As they are on this base: folder, .safetensors file or pack.")] = "",
+    as_json: Json = False,
+) -> None:
     """Every way to paint: what it needs, costs and allows, and whether it can run here."""
     from facechain.bootstrap import studio
     from facechain.cli import show
 
-    known = studio().engines()
+    known = studio().engines(base)
     if as_json:
         typer.echo(show.as_json(known))
         return
@@ -73,6 +76,9 @@ def demo(
         typer.echo(show.as_json(shown))
         return
     show.verdicts(shown.portraits)
+    if shown.painted:
+        typer.echo("\nThe same person, painted by the small model trained on rendered people that comes along:")
+        show.verdicts(shown.painted)
     typer.echo("\nThe same judge on pictures that do not show the person:")
     show.verdicts(shown.strangers)
     typer.echo(f"\n{shown.summary}\nContact sheet: {shown.sheet}\nNext: facechain people add NAME PHOTOS…")

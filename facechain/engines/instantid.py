@@ -1,4 +1,8 @@
-"""InstantID (Wang et al. 2024) on SDXL: face tokens in the attention, and IdentityNet for where the face is."""
+"""InstantID (Wang et al. 2024): face tokens in the attention, and IdentityNet for where the face is.
+
+Published for SDXL, with a perceiver that makes the tokens; a base may bring its own, on any family, and with tokens as
+FaceID makes them.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +18,8 @@ import numpy as np
 from facechain.engines.identity.checkpoint import Checkpoint
 from facechain.engines.identity.engine import OnePhotoEngine
 from facechain.engines.identity.keypoints import draw_keypoints
-from facechain.engines.identity.paint import Brush, paint, settings, sibling, worded
-from facechain.engines.inpaint.repaint import points_of
+from facechain.engines.identity.paint import Brush, paint, settings, worded
+from facechain.engines.inpaint.repaint import guided_by, points_of
 from facechain.errors import EngineError
 from facechain.protocols import EngineCard, FaceReader, Identity, Paint
 from facechain.types import Canvas, Crop, Pixels, Points, Shot, Style
@@ -48,7 +52,7 @@ class InstantIdSettings(Brush):
 
 
 class InstantIdEngine(OnePhotoEngine):
-    kinds = ("instantid",)
+    kinds = ("instantid", "faceid")
 
     def __init__(
         self,
@@ -60,7 +64,7 @@ class InstantIdEngine(OnePhotoEngine):
         card: EngineCard = CARD,
         **more: Any,
     ) -> None:
-        """`base` gives a diffusers SDXL pipeline; `identitynet` is the published `ControlNetModel` folder."""
+        """`base` gives a diffusers pipeline; `identitynet` is a `ControlNetModel` folder as published."""
         super().__init__(base=base, checkpoint=checkpoint, reader=reader, card=card, **{"kind": "instantid", **more})
         self._net_folder = identitynet
         self._identitynet = functools.cache(self._open_identitynet)  # 2.5 GB, read once for all sittings
@@ -73,16 +77,18 @@ class InstantIdEngine(OnePhotoEngine):
     @contextmanager
     def _paints(self, pipe: Any, file: Checkpoint, identity: Identity, style: Style) -> Iterator[Paint]:
         import torch
-        from diffusers.pipelines.controlnet.pipeline_controlnet_sd_xl import StableDiffusionXLControlNetPipeline
 
         from facechain.engines.identity.attention import face_in
+        from facechain.engines.identity.lora import merged, numbered_pairs
         from facechain.engines.identity.project import Projector
 
+        weights = file.under("ip_adapter.")
         tokens = functools.cache(Projector(file, identity.data).tokens)
+        pairs = numbered_pairs(pipe.unet, weights) if file.kind == "faceid" else {}
         unet = pipe.unet
         net = self._identitynet(unet.config.cross_attention_dim, unet.device, unet.dtype).view()
-        with face_in(pipe.unet, file.under("ip_adapter."), ("to_k_ip", "to_v_ip")) as face:
-            own = sibling(pipe, StableDiffusionXLControlNetPipeline, controlnet=net)
+        with face_in(pipe.unet, weights, ("to_k_ip", "to_v_ip")) as face, merged(pipe.unet, pairs) as lora:
+            own = guided_by(pipe, net)
 
             def one(shot: Shot, onto: Canvas | None = None) -> Pixels:
                 chosen = settings(InstantIdSettings, style, shot)
@@ -91,6 +97,7 @@ class InstantIdEngine(OnePhotoEngine):
                 net.face = tokens(average=chosen.average)
                 face.give(net.face)
                 face.dial.scale, face.dial.mask, net.mask = chosen.scale, mask, mask
+                lora.set(1.0 if chosen.scale else 0.0)
                 return paint(
                     own,
                     worded(shot, style, identity.data),

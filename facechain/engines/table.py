@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from facechain.engines.about import about, card_on, fits
 from facechain.engines.identity.open import IDENTITY, Shelf
 from facechain.engines.inpaint.engine import InpaintEngine, into_pictures, native_side
 from facechain.engines.lora.card import CARD as LORA
 from facechain.engines.template.card import CARD as TEMPLATE
-from facechain.errors import EngineError, PackError, PackMissing
-from facechain.protocols import Engine, EngineCard, FaceReader, Landmarker, Parser
+from facechain.errors import ConfigError, EngineError, FaceChainError, PackError, PackMissing
+from facechain.protocols import Engine, EngineCard, FaceReader, Ground, Landmarker, Parser
 
 if TYPE_CHECKING:
     from facechain.engines.diffusion.base import BaseRef
@@ -32,6 +33,7 @@ class Workshop:
     parser: Callable[[], Parser]
     configs: Path
     base: Path | None = None  # diffusers folder or .safetensors file
+    base_pack: str = ""  # when it is a pack
     train: Mapping[str, Any] = field(default_factory=dict)  # settings for engines that learn by training
 
 
@@ -67,11 +69,15 @@ def _lora(workshop: Workshop) -> Engine:
 
     train = dict(workshop.train)
     vae, processes, prepare = (train.pop(name, None) for name in ("vae", "processes", "prepare"))
+    effort, usual = train.pop("effort", 1), _usual(workshop)
+    if effort != 1:
+        train.setdefault("steps", _steps(build(TrainSettings, usual, "the base").steps, effort))
     engine = LoraEngine(
         base=lambda: _base(workshop, Path(vae) if vae else None),
         folder=workshop.folder,
         coach=workshop.coach,
-        settings=build(TrainSettings, train, "the training") if train else None,
+        settings=build(TrainSettings, {**usual, **train}, "the training") if train else None,
+        usual=usual,
         pack=workshop.path,
         nets=functools.partial(_controlnet, workshop),
         fast=read_fast(workshop.configs / "fast"),
@@ -79,6 +85,25 @@ def _lora(workshop: Workshop) -> Engine:
         prepare_only=bool(prepare),
     )
     return _into_pictures(engine, workshop)
+
+
+def _usual(workshop: Workshop) -> dict[str, Any]:
+    """What a training on this base differs in from the defaults of `TrainSettings`."""
+    from facechain.engines.diffusion.base import family_of
+    from facechain.engines.lora.engine import RESOLUTION_PX
+
+    if workshop.base is None:
+        return {}
+    said = about(workshop.base)
+    side = said.side_px or RESOLUTION_PX[family_of(workshop.base)]
+    return {"resolution_px": side, **said.train}
+
+
+def _steps(usual: int, effort: Any) -> int:
+    try:
+        return max(1, round(usual * float(effort)))
+    except (TypeError, ValueError):
+        raise ConfigError(f"effort is {effort!r}.", "Give a number; 1 is the usual.") from None
 
 
 def _controlnet(workshop: Workshop, kind: str, family: str, named: str = "") -> Path:
@@ -94,9 +119,10 @@ def _controlnet(workshop: Workshop, kind: str, family: str, named: str = "") -> 
         raise EngineError(f"There is no ControlNet {pack!r}.", f"{own[0].upper()}{own[1:]}") from None
 
 
-def _identity(open_one: Callable[[Shelf], Engine]) -> Callable[[Workshop], Engine]:
+def _identity(card: EngineCard, open_one: Callable[[Shelf], Engine]) -> Callable[[Workshop], Engine]:
     def make(workshop: Workshop) -> Engine:
         ref = _base(workshop)
+        _fits(card, workshop)
 
         @functools.cache
         def pipeline() -> Any:
@@ -118,11 +144,24 @@ def _identity(open_one: Callable[[Shelf], Engine]) -> Callable[[Workshop], Engin
                 reader=workshop.reader,
                 controlnets=net,
                 revision=workshop.revision,
+                folder=workshop.base,
+                brings=about(workshop.base).identity,
             )
         )
         return _into_pictures(engine, workshop)
 
     return make
+
+
+def _fits(card: EngineCard, workshop: Workshop) -> None:
+    """Raises EngineError when these weights are for another family of bases."""
+    on = ground(workshop.base)
+    if on.family and card.name not in on.fits:
+        raise EngineError(
+            f"{card.title} is for published {' or '.join(card.bases)} bases, and {on.title} is "
+            f"{'one of its own kind' if on.family in card.bases else on.family}.",
+            "Name another base with --base, or choose another engine: see `facechain engines`.",
+        )
 
 
 def _into_pictures(engine: Engine, workshop: Workshop) -> Engine:
@@ -132,11 +171,38 @@ def _into_pictures(engine: Engine, workshop: Workshop) -> Engine:
         base = _base(workshop).path
         return native_side(base, family_of(base))
 
-    return InpaintEngine(engine, side_px=side_px, landmarker=workshop.landmarker, parser=workshop.parser)
+    made = InpaintEngine(engine, side_px=side_px, landmarker=workshop.landmarker, parser=workshop.parser)
+    if workshop.base is not None:
+        made.card = card_on(made.card, about(workshop.base), family_of(workshop.base), workshop.base_pack)
+    return made
+
+
+def ground(base: Path | None, pack: str = "", title: str = "", note: str = "") -> Ground:
+    """A base and every engine as it is on it. Where nothing can be painted on there is no family."""
+    from facechain.engines.diffusion.base import family_of
+
+    cards = [entry.card for entry in ENGINES.values()]
+    bare = frozenset(card.name for card in cards if not card.bases)
+    try:
+        family = family_of(base) if base is not None else ""
+        said = about(base)
+    except FaceChainError:
+        return Ground(cards=tuple(cards), fits=bare)
+    named = title or (base.name if base is not None else "")
+    return Ground(
+        family=family,
+        title=named,
+        note=note,
+        cards=tuple(card_on(card, said, family, pack) for card in cards),
+        fits=frozenset(card.name for card in cards if fits(card, said, family)),
+    )
 
 
 ENGINES: dict[str, Entry] = {
     "template": Entry(card=TEMPLATE, open=_template),
     "lora": Entry(card=into_pictures(LORA), open=_lora),
-    **{name: Entry(card=into_pictures(card), open=_identity(open_one)) for name, (card, open_one) in IDENTITY.items()},
+    **{
+        name: Entry(card=into_pictures(card), open=_identity(card, open_one))
+        for name, (card, open_one) in IDENTITY.items()
+    },
 }

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from dataclasses import replace
 
 from facechain.errors import EngineError
+from facechain.protocols import Manner
 from facechain.types import Request, Shot, Style
 
 
@@ -33,6 +35,17 @@ def plan(request: Request, style: Style, prompt: str = "", negative: str = "") -
         )
         for index in range(request.count)
     )
+
+
+def mannered(style: Style, manner: Manner) -> Style:
+    """The look as a base paints it: its words stay, but size, sampler, steps and guidance are the base's where it has
+    its own, for a style's were chosen on other bases."""
+    own = {"steps": manner.steps, "guidance": manner.guidance, "sampler": manner.sampler}
+    chosen = {name: value for name, value in own.items() if value is not None and value != ""}
+    if manner.side_px:
+        chosen |= {"width_px": manner.side_px, "height_px": manner.side_px}
+    options = {name: value for name, value in style.options.items() if name not in chosen}
+    return replace(style, **chosen, options={**options, **manner.options})
 
 
 def resolve_seed(seed: int | None) -> int:

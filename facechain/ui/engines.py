@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from facechain import bootstrap
+from facechain.errors import UserError
 from facechain.studio import Offer
 from facechain.types import Style
 from facechain.ui.desk import Desk
@@ -46,18 +48,26 @@ def machine() -> Machine:
 def fits(
     desk: Desk, people: Sequence[str], style: Style, base: str, safe_only: bool, template: bool = False
 ) -> list[Fit]:
-    """Every engine, those that can start first."""
+    """Every engine: first those that can start, and of these the ones that need no training."""
     photos = min((p.photos + p.held_out for p in desk.faces.people() if p.name in people), default=0)
     painted_into = template or bool(style.template_pack)
     found = [
-        Fit(offer=offer, obstacles=_obstacles(desk, offer, photos, len(people), painted_into, base, safe_only))
-        for offer in desk.faces.engines()
+        Fit(offer=offer, obstacles=_obstacles(desk, offer, photos, len(people), painted_into, safe_only))
+        for offer in offers(desk, base)
     ]
-    return sorted(found, key=lambda fit: not fit.ready)
+    return sorted(found, key=lambda fit: (not fit.ready, fit.offer.card.learns != "instantly"))
+
+
+def offers(desk: Desk, base: str) -> tuple[Offer, ...]:
+    """The engines on a base; on the default one when this person may not name that one."""
+    try:
+        return desk.faces.engines(desk.check_base(base))
+    except UserError:
+        return desk.faces.engines()
 
 
 def _obstacles(
-    desk: Desk, offer: Offer, photos: int, people: int, painted_into: bool, base: str, safe_only: bool
+    desk: Desk, offer: Offer, photos: int, people: int, painted_into: bool, safe_only: bool
 ) -> tuple[str, ...]:
     w, card, said = desk.w, offer.card, []
     if painted_into and not card.paints_canvas:
@@ -68,8 +78,10 @@ def _obstacles(
         said.append(w("engine.one_person"))
     if photos and photos < card.min_photos:
         said.append(w("engine.few_photos", need=card.min_photos, have=photos))
-    if card.bases and not (base or desk.faces.app.base):
+    if offer.needs_base:
         said.append(w("engine.no_base", families=", ".join(card.bases)))
+    if offer.needs_packages:
+        said.append(w("engine.no_packages"))
     if offer.missing:
         said.append(w("engine.missing", packs=", ".join(offer.missing)))
     if safe_only and offer.commercial != "yes":
@@ -87,12 +99,23 @@ def explain(w: Words, fit: Fit, chosen: bool) -> str:
     state = badge(w("engine.ready"), "good") if fit.ready else badge(w("engine.not_yet"), "warn")
     why = "".join(f"<li>{esc(line)}</li>" for line in fit.obstacles)
     mark = badge(w("engine.chosen"), "accent") if chosen else ""
+    on = f'<p class="muted">{esc(painted_on(w, fit.offer))}</p>' if fit.offer.base else ""
     return (
         f'<div class="card engine{" chosen" if chosen else ""}"><div class="badges">{mark}{state}{licence}</div>'
         f"<strong>{esc(w.engine_title(card.name, card.title))}</strong>"
-        f'<p class="muted">{esc(w.engine_summary(card.name, card.summary))} {esc(learns)}</p>'
+        f'<p class="muted">{esc(w.engine_summary(card.name, card.summary))} {esc(learns)}</p>{on}'
         f"{f'<ul>{why}</ul>' if why else ''}</div>"
     )
+
+
+def default_base(w: Words) -> str:
+    """The base in use where none is named."""
+    return bootstrap.studio().tools.ground("").title or w("base.none")
+
+
+def painted_on(w: Words, offer: Offer) -> str:
+    """The base, and what it is."""
+    return w("engine.on", base=offer.base, note=w.base_note(offer.base_note)).strip()
 
 
 def machine_line(w: Words) -> str:

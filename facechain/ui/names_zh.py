@@ -174,3 +174,9 @@ ENGINE_SUMMARIES: dict[str, str] = {
     "arc2face": "只画这个人的照片：没有提示词，姿态多样。",
     "fact": "FaceChain 自己的免训练适配器；不影响提示词与风格。",
 }
+
+BASE_NOTES: dict[str, str] = {
+    "A small model trained from scratch on rendered people: to try everything out, not for photographs.": (
+        "只用渲染人物从头训练的小模型：用来试用全部功能，画不出照片。"
+    ),
+}

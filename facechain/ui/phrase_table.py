@@ -192,10 +192,10 @@ PHRASES: dict[str, tuple[str, str]] = {
     "create.negative": ("Not in the picture", "不要出现"),
     "create.base": ("Stable Diffusion base", "Stable Diffusion 基础模型"),
     "create.base.help": (
-        "A model's id from the Models tab or, on your own machine, a folder or .safetensors file. "
-        "Empty: the one in configs/app.toml",
-        "“模型”页里的模型编号；在自己的电脑上也可填文件夹或 .safetensors 文件。留空：用 configs/app.toml 里的",
+        "A model's id from the Models tab or, on your own machine, a folder or .safetensors file. Empty: {base}",
+        "“模型”页里的模型编号；在自己的电脑上也可填文件夹或 .safetensors 文件。留空：{base}",
     ),
+    "base.none": ("none", "无"),
     "base.far": ("There is no such model here.", "这里没有这个模型。"),
     "base.far.next": ("Name one by its id from the Models tab.", "请填写“模型”页里的编号。"),
     "create.pose": ("A picture whose pose or depth is followed (optional)", "要跟随姿态或深度的图片（可不填）"),
@@ -247,6 +247,11 @@ PHRASES: dict[str, tuple[str, str]] = {
     "engine.no_base": (
         "It needs a Stable Diffusion base ({families}): name one under Advanced.",
         "它需要 Stable Diffusion 基础模型（{families}）：请在“高级”里填写。",
+    ),
+    "engine.on": ("Paints on {base}. {note}", "底模：{base}。{note}"),
+    "engine.no_packages": (
+        "It needs more packages: run `bash scripts/setup diffusion`.",
+        "它需要更多软件包：请运行 `bash scripts/setup diffusion`。",
     ),
     "engine.not_safe": (
         "Its models do not allow commercial use, and you asked for those that do.",
@@ -352,8 +357,8 @@ PHRASES: dict[str, tuple[str, str]] = {
     "train.usual": ("Usual", "通常"),
     "train.thorough": ("Thorough", "充分"),
     "train.base.help": (
-        "What is trained upon: a diffusers folder or a .safetensors file",
-        "训练所用的基础：diffusers 文件夹或 .safetensors 文件",
+        "What is trained upon: a model's id, a diffusers folder or a .safetensors file. Empty: {base}",
+        "训练所用的基础：模型编号、diffusers 文件夹或 .safetensors 文件。留空：{base}",
     ),
     "train.steps": ("steps", "步"),
     "train.count": ("Steps", "步数"),

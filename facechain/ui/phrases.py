@@ -67,5 +67,9 @@ class Words:
     def engine_summary(self, name: str, english: str) -> str:
         return self._named(names_zh.ENGINE_SUMMARIES, name, english)
 
+    def base_note(self, english: str) -> str:
+        """What a base is, as its pack says."""
+        return self._named(names_zh.BASE_NOTES, english, english)
+
     def _named(self, chinese: dict[str, str], id: str, english: str) -> str:
         return chinese.get(id, english) if self.language == "zh" else english

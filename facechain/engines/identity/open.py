@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from facechain.engines import arc2face, faceid, fact, instantid, photomaker, pulid
+from facechain.engines.about import Brought
 from facechain.protocols import Engine, EngineCard, FaceReader
 
 
@@ -20,6 +22,8 @@ class Shelf:
     reader: Callable[[str], FaceReader]  # by name
     controlnets: Callable[[str, str], Any] | None = None  # by what they follow, or a folder or file of one's own
     revision: Callable[[str], str] = lambda pack: ""  # names a pack's bytes without reading them
+    folder: Path | None = None  # of the base
+    brings: Mapping[str, Brought] = field(default_factory=dict)  # engine -> the files the base has for it
 
 
 # engine and pack -> its file, which of the FaceID files it is, and the reader of its recogniser
@@ -49,10 +53,30 @@ def _opened(shelf: Shelf, pack: str, file: str) -> dict[str, Any]:
     }
 
 
+def _brought(shelf: Shelf, engine: str) -> dict[str, Any]:
+    """As `_opened`, from the files the base brings for this engine; empty when it brings none."""
+    if (own := shelf.brings.get(engine)) is None or shelf.folder is None:
+        return {}
+    with (shelf.folder / own.adapter).open("rb") as file:
+        revision = hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    return {
+        "base": shelf.base,
+        "checkpoint": shelf.folder / own.adapter,
+        "revision": revision,
+        "controlnets": shelf.controlnets,
+        "kind": own.kind,
+        "reader": shelf.reader(own.reader),
+        "recogniser": own.recogniser,
+        **({"identitynet": shelf.folder / own.identitynet} if own.identitynet else {}),
+    }
+
+
 def _faceid(card: EngineCard) -> tuple[EngineCard, Callable[[Shelf], Engine]]:
     file, kind, reader = FACEID[card.name]
 
     def make(shelf: Shelf) -> Engine:
+        if own := _brought(shelf, card.name):
+            return faceid.FaceIdEngine(**own, card=card)
         return faceid.FaceIdEngine(
             **_opened(shelf, card.name, file),
             kind=kind,
@@ -65,6 +89,8 @@ def _faceid(card: EngineCard) -> tuple[EngineCard, Callable[[Shelf], Engine]]:
 
 
 def _instantid(shelf: Shelf) -> Engine:
+    if own := _brought(shelf, "instantid"):
+        return instantid.InstantIdEngine(**own)
     return instantid.InstantIdEngine(
         **_opened(shelf, "instantid", "ip-adapter.bin"),
         identitynet=shelf.pack("instantid", "ControlNetModel/config.json").parent,

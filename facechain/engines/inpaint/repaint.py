@@ -93,6 +93,11 @@ def arrange(pipe: Any, onto: Canvas | None, inputs: dict[str, Any], steps: int) 
     return _sibling(pipe, "InpaintPipeline"), {**renamed, **more}, steps_for(steps, onto.strength)
 
 
+def guided_by(pipe: Any, net: Any) -> Any:
+    """The pipeline over the same weights that a ControlNet looks on with."""
+    return _sibling(pipe, "ControlNetPipeline", controlnet=net)
+
+
 def _guided(pipe: Any, guides: tuple[Guide, ...], inputs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """With the guides' ControlNets beside any that `pipe` has; those come first, as their inputs do."""
     from diffusers.models.controlnets.multicontrolnet import MultiControlNetModel

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from facechain.config import build
 from facechain.engines.diffusion.base import BaseRef, channels_of, family_of, load
 from facechain.engines.diffusion.prompts import noun
 from facechain.engines.diffusion.samplers import FastMode
@@ -41,7 +42,8 @@ class LoraEngine:
     base: Callable[[], BaseRef]
     folder: Callable[[str], Path]
     coach: Callable[[], FaceReader] | None = None  # chooses among checkpoints; never the judge
-    settings: TrainSettings | None = None  # None: by the base's family
+    settings: TrainSettings | None = None  # None: the usual ones
+    usual: Mapping[str, Any] = field(default_factory=dict)  # what the base wants otherwise than `TrainSettings` says
     pack: Callable[[str, str], Path] | None = None
     nets: Callable[[str, str, str], Path] | None = None  # a ControlNet: by kind, family, and what the person named
     fast: Mapping[str, FastMode] = field(default_factory=dict)
@@ -90,7 +92,8 @@ class LoraEngine:
 
     def _job(self, person: str, material: str, base: BaseRef, subject: str, class_words: str) -> Job:
         """Equal photos, base, VAE and settings are one training, and its folder."""
-        settings = self.settings or TrainSettings(resolution_px=RESOLUTION_PX[family_of(base.path)])
+        usual = {"resolution_px": RESOLUTION_PX[family_of(base.path)], **self.usual}
+        settings = self.settings or build(TrainSettings, usual, "the training")
         vae = [fingerprint(replace(base, path=base.vae, vae=None))] if base.vae else []
         folder = self.folder(person) / f"{material}-{_digest([asdict(settings), *vae])}"
         return Job(folder=folder, base=base, settings=settings, subject=subject, class_words=class_words)

@@ -54,6 +54,7 @@ class TrainSettings:
     validate_every: int = 100  # 0: the last step is the result
     validation_pictures: int = 4
     validation_steps: int = 20
+    validation_guidance: float = 7.0
     patience: int = 4  # validations without a rise before stopping; 0: never stop early
     average_best: int = 1  # how many of the best checkpoints become one
 

@@ -56,7 +56,7 @@ def paint(pipe: Any, shots: list[Shot], job: Job) -> list[Pixels]:
     schedule = pipe.scheduler
     pipe.set_progress_bar_config(disable=True)
     try:
-        how = Settings(steps=job.settings.validation_steps, guidance=7.0)
+        how = Settings(steps=job.settings.validation_steps, guidance=job.settings.validation_guidance)
         return Painter(pipe, setup=Setup()).paint_many([(one, how) for one in shots])
     finally:
         pipe.scheduler = schedule

@@ -11,7 +11,7 @@ from facechain.errors import UserError
 from facechain.types import Style
 from facechain.ui import results
 from facechain.ui.desk import Desk, Shop
-from facechain.ui.engines import explain, fits, machine_line
+from facechain.ui.engines import default_base, explain, fits, machine_line
 from facechain.ui.fields import optional
 from facechain.ui.html import asked, badge, board, button, dropzone, empty, esc, go, url
 from facechain.ui.phrases import Words
@@ -59,7 +59,7 @@ def build(shop: Shop) -> None:
                     label=w("create.control"),
                 )
                 negative = gr.Textbox("", label=w("create.negative"), max_length=2000)
-                base = gr.Textbox("", label=w("create.base"), info=w("create.base.help"))
+                base = gr.Textbox("", label=w("create.base"), info=w("create.base.help", base=default_base(w)))
                 format_ = gr.Radio(["png", "jpeg", "webp"], value="png", label=w("create.format"))
             make = gr.Button(w("create.make"), variant="primary", size="lg", elem_id="create-make")
         with gr.Column(scale=7, min_width=320):

@@ -12,7 +12,7 @@ from facechain.errors import UserError
 from facechain.people.names import slug
 from facechain.types import JobState
 from facechain.ui.desk import Desk, Shop
-from facechain.ui.engines import machine_line
+from facechain.ui.engines import default_base, machine_line, offers
 from facechain.ui.fields import optional
 from facechain.ui.html import asked, badge, board, empty, esc, facts, go, notice, progress, url
 from facechain.ui.phrases import Words
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from facechain.store.workspace import Training
 
 # What the plain words mean; anything else keeps the engine's own default.
-EFFORTS: dict[str, dict[str, int]] = {
-    "quick": {"steps": 400, "rank": 8, "validate_every": 100, "checkpoint_every": 100},
+EFFORTS: dict[str, dict[str, float]] = {
+    "quick": {"effort": 0.5, "rank": 8},  # of the steps that are usual for the base
     "usual": {},
-    "thorough": {"steps": 1600, "rank": 32, "average_best": 2},
+    "thorough": {"effort": 2, "rank": 32, "average_best": 2},
 }
 
 
@@ -42,7 +42,9 @@ def build(shop: Shop) -> None:
                 label=w("train.effort"),
                 info=w("train.effort.help"),
             )
-            base = gr.Textbox("", label=w("create.base"), info=w("train.base.help"), elem_id="train-base")
+            base = gr.Textbox(
+                "", label=w("create.base"), info=w("train.base.help", base=default_base(w)), elem_id="train-base"
+            )
             with gr.Accordion(w("create.advanced"), open=False):
                 with gr.Row():
                     steps = optional(w, "train.count", int, 1, 100_000)
@@ -121,11 +123,10 @@ def _photos(desk: Desk, name: str) -> str:
 
 def _obstacle(desk: Desk, base: str) -> str:
     """Why nothing can be trained here yet; empty when it can."""
-    import importlib.util
-
-    if importlib.util.find_spec("torch") is None:
+    offer = next(offer for offer in offers(desk, base) if offer.card.learns == "by training")
+    if offer.needs_packages:
         return desk.w("train.no_torch")
-    return "" if base or desk.faces.app.base else desk.w("train.no_base")
+    return desk.w("train.no_base") if offer.needs_base else ""
 
 
 def _shown(desk: Desk, name: str) -> str:
