@@ -110,4 +110,10 @@ def _app(file: Path, changed_ns: int, workspace: str, models: str) -> App:
 def read_styles(configs: Path) -> dict[str, Style]:
     """Every look in configs/styles, by id; the id is the file's name."""
     files = sorted((configs / "styles").glob("*.toml"))
-    return {path.stem: build(Style, {"id": path.stem, **read_toml(path)}, str(path)) for path in files}
+    return {path.stem: _style(path, path.stat().st_mtime_ns) for path in files}
+
+
+@functools.lru_cache(maxsize=1024)
+def _style(path: Path, changed_ns: int) -> Style:
+    """Read once, and again when it has changed: every user's studio has them."""
+    return build(Style, {"id": path.stem, **read_toml(path)}, str(path))

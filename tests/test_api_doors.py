@@ -498,6 +498,32 @@ def test_pictures_that_are_none_are_refused_and_not_kept(ann, home, name, conten
     assert {path for path in (home / "users" / "ann").rglob("*") if path.is_file()} == before
 
 
+def test_headers_without_end(ann):
+    answer = ann.get("/v1/me", headers={"X-Long": "x" * 200_000})
+    assert answer.status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("settings", "status"),
+    [
+        ({"vae": "/etc/passwd"}, 422),
+        ({"lora": "models/some.safetensors:0.5"}, 422),
+        ({"processes": 64}, 422),
+        ({"controlnet_canny": "/etc"}, 404),
+        ({"controlnet_canny": "yunet"}, 202),
+    ],
+    ids=str,
+)
+def test_settings_that_name_files_of_the_server(ann, settings, status):
+    """At this machine they may be any; from afar one could look for files, and have them opened."""
+    for body in ({"kind": "make", "people": ["ada"], "style": "astronaut"}, {"kind": "train", "person": "ada"}):
+        answer = ann.post("/v1/jobs", json={**body, "settings": settings})
+        if status == 202:
+            assert answer.status_code == 202
+        else:
+            refused(answer, status)
+
+
 def test_multipart_that_does_not_fit(ann):
     refused(ann.post("/v1/uploads"), 422)
     refused(ann.post("/v1/uploads", data={"pictures": "text"}), 422)

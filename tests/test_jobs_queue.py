@@ -8,11 +8,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from store_kit import keep, person, portrait
 
 from facechain.errors import ConfigError, Conflict, FaceChainError, Missing, UserError
+from facechain.jobs import kinds, queue
 from facechain.jobs.kinds import Kind
 from facechain.jobs.queue import Jobs
 from facechain.jobs.worker import work
@@ -297,3 +299,64 @@ def test_jobs_and_index_share_a_file_without_locking_each_other_out(jobs, tmp_pa
         for each in asking:
             each.result()
     assert len(jobs.list()) == 30
+
+
+def test_many_are_looked_at_at_once(jobs, tmp_path):
+    assert jobs.look(["nothing"]) == {}
+    first, second = (jobs.submit("count", {"to": str(tmp_path)}) for _ in range(2))
+    found = jobs.look([first.id, second.id, "nothing"])
+    assert {id: job.position for id, job in found.items()} == {first.id: 1, second.id: 2}
+    assert jobs.look([]) == {}
+
+
+def test_a_job_taken_while_somebody_looks_is_shown_as_it_was(jobs, tmp_path, monkeypatch):
+    """Its row is read first and its place in line after that; what happens in between must wait."""
+    job = jobs.submit("count", {"to": str(tmp_path)})
+    in_line, pool = queue.waiting, ThreadPoolExecutor(1)
+
+    def taken_meanwhile(connection):
+        taking.append(pool.submit(jobs.cancel, job.id))
+        time.sleep(0.3)
+        return in_line(connection)
+
+    for look in (lambda: jobs.get(job.id), lambda: jobs.list()[0], lambda: jobs.look([job.id])[job.id]):
+        taking: list = []
+        with monkeypatch.context() as patch:
+            patch.setattr(queue, "waiting", taken_meanwhile)
+            seen = look()
+        assert (seen.state, seen.position) == (JobState.QUEUED, 1)
+        assert taking[0].result().state is JobState.CANCELLED
+        jobs.retry(job.id)
+
+
+def test_forgetting_a_person_takes_their_picture_out_of_a_batch(jobs, tmp_path):
+    job = jobs.submit("count", {"to": "a table", "who": ""})
+    folder = jobs.folder / "people" / "zerlina" / "portraits" / "batch"
+    with jobs.database.writing() as connection:
+        connection.execute("UPDATE jobs SET preview = ? WHERE id = ?", (str(folder / "7-0000.png"), job.id))
+    assert jobs.forget("", "zer") == jobs.forget("bob", "zerlina") == 0
+    assert jobs.get(job.id).preview
+    assert jobs.forget("", "zerlina") == 0
+    assert jobs.get(job.id).preview is None
+    assert b"erlina" not in (jobs.folder / "records.sqlite").read_bytes()
+
+
+def test_a_training_shows_what_it_has_painted_on_its_way(monkeypatch, tmp_path):
+    monkeypatch.setattr(kinds, "SAMPLE_S", 0.0)
+    samples, shown, ticks = [], [], []
+
+    class Faces:
+        def training(self, name):
+            return SimpleNamespace(samples=tuple(samples))
+
+        def train(self, name, base, settings, tick):
+            for step in range(3):
+                tick("learning", step, 3)
+                samples.append(tmp_path / f"{step}.png")
+            return SimpleNamespace(person=name, engine="lora", digest="d")
+
+    hands = SimpleNamespace(studio=lambda owner: Faces())
+    given = kinds.read(kinds.KINDS, "train", {"name": "Ada"})
+    kinds.KINDS["train"].run(hands, SimpleNamespace(owner=""), given, lambda *at: ticks.append(at), shown.append)
+    assert shown == [tmp_path / "0.png", tmp_path / "1.png"]
+    assert len(ticks) == 3

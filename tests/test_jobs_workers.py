@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jobs_kit
@@ -68,6 +69,28 @@ def test_warm_models_are_dropped_when_memory_is_short(tmp_path, monkeypatch):
     for number, handler in before.items():
         signal.signal(number, handler)
     assert dropped == [1, 1]  # once a job: there is nothing to drop while idle
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch names it."""
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OutOfMemoryError("CUDA"), RuntimeError("std::bad_alloc")], ids=repr)
+def test_a_job_that_finds_no_memory_says_so_and_gives_the_next_one_more(error, tmp_path, monkeypatch):
+    jobs, dropped = open_jobs(tmp_path / "workspace"), []
+
+    def starve(*_):
+        raise error
+
+    monkeypatch.setitem(jobs.kinds, "count", replace(jobs.kinds["count"], run=starve))  # pyright: ignore
+    job = jobs.submit("count", {"to": str(tmp_path)})
+    monkeypatch.setattr(memory, "free_bytes", lambda: memory.LOW_BYTES)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    work(jobs, until_idle=True, release=lambda: dropped.append(1))
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    assert jobs.get(job.id).error == "The machine ran out of memory."
+    assert dropped == [1]
 
 
 def test_release_really_lets_models_go(models, tmp_path, monkeypatch):

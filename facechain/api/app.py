@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from facechain import __version__, bootstrap
 from facechain.api import auth, docs, errors, incoming, jobs, looks, packs, people, photos, portraits
 from facechain.api.gate import Gate
+from facechain.api.lookout import Lookout
 from facechain.errors import UserError
 
 JSON_BYTES = 256 * 1024  # larger than any request of ours that carries no files
@@ -39,6 +40,7 @@ def create_app(*, local: bool = True, names: tuple[str, ...] = ()) -> FastAPI:
         json_bytes=JSON_BYTES,
         file_bytes=incoming.MOST_BYTES,
     )
+    app.state.lookout = Lookout(lambda ids: bootstrap.jobs().look(ids))
     errors.install(app)
     v1 = APIRouter(prefix="/v1", max_body_size=JSON_BYTES, dependencies=[Depends(auth.bearer), Depends(_known_query)])
     for part in (people, photos, looks, jobs, portraits, packs, incoming):

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
-import anyio
-from fastapi import APIRouter, Body, Depends, Header, Path, Query
-from fastapi.concurrency import run_in_threadpool
+from fastapi import APIRouter, Body, Depends, Header, Path, Query, Request
 from fastapi.openapi.models import Example
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict, Field
@@ -20,8 +18,6 @@ from facechain.types import Job, JobState
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
-LOOK_S = 0.5  # between two looks at a watched job that runs
-WAIT_S = 1.0  # and at one that waits in line
 ENDED = (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
 
 IdempotencyKey = Annotated[
@@ -167,17 +163,19 @@ def _watched(id: Id, whose: Owner) -> Job:
 
 
 @router.get("/{id}/events", response_class=EventSourceResponse, responses=responses(404, stream=True))
-async def watch_job(id: Id, whose: Owner, job: Annotated[Job, Depends(_watched)]) -> AsyncIterator[ServerSentEvent]:
+async def watch_job(
+    id: Id, request: Request, first: Annotated[Job, Depends(_watched)]
+) -> AsyncIterator[ServerSentEvent]:
     """Server-sent events: the job now and whenever it changes, named after its state, until it has ended."""
-    last = None
-    while True:
-        if job != last:
-            yield ServerSentEvent(event=job.state.value, data=show(job), retry=2000)
-            last = job
-        if job.state in ENDED:
-            return
-        await anyio.sleep(WAIT_S if job.state is JobState.QUEUED else LOOK_S)
-        job = await run_in_threadpool(bootstrap.jobs().get, id, whose)
+    job, last = first, None
+    with request.app.state.lookout.watching(id) as look:
+        while job is not None:  # it is when it was forgotten meanwhile
+            if job != last:
+                yield ServerSentEvent(event=job.state.value, data=show(job), retry=2000)
+                last = job
+            if job.state in ENDED:
+                return
+            job = await look()
 
 
 def show(job: Job) -> schemas.Job:
@@ -199,6 +197,7 @@ def _checked(asked: Make | Train | Judge | Fetch, studio: Any, whose: str) -> di
                 studio.photos(person)
             studio.style(asked.style)
             places.check_base(studio, asked.base)
+            places.check_settings(studio, asked.settings)
             template = incoming.pictures_of(whose, asked.template)[0] if asked.template else ""
             values = asked.model_dump(exclude={"kind", "faces", "settings", "template"})
             slots = [face - 1 for face in asked.faces]
@@ -206,6 +205,7 @@ def _checked(asked: Make | Train | Judge | Fetch, studio: Any, whose: str) -> di
         case Train():
             studio.photos(asked.person)
             places.check_base(studio, asked.base)
+            places.check_settings(studio, asked.settings)
             return {"name": asked.person, "base": asked.base, "settings": asked.settings}
         case Judge():
             studio.photos(asked.person)

@@ -8,10 +8,12 @@ from typing import Any
 
 from facechain import bootstrap
 from facechain.api.schemas import readable
-from facechain.errors import Missing
+from facechain.errors import Missing, UserError
 from facechain.studio import Studio
 
 _OWN = ("folder", "out")  # of no use to who is not at this machine
+_FILES = ("vae", "lora")  # settings that name a file
+_MACHINES = ("processes",)  # and those that take more of the machine than one job's share
 
 
 class Shown:
@@ -66,3 +68,12 @@ def check_base(studio: Studio, id: str) -> None:
     """At this machine a base may be any file; from afar only a pack, or files could be probed by name."""
     if id:
         check_pack(studio, id)
+
+
+def check_settings(studio: Studio, settings: Mapping[str, Any]) -> None:
+    """Raises UserError for settings that are only for who is at this machine, Missing for a pack there is not."""
+    for name, value in settings.items():
+        if name in (*_FILES, *_MACHINES):
+            raise UserError(f"The setting {name!r} is for who sits at this machine.", "Leave it out.")
+        if name.startswith("controlnet_"):
+            check_pack(studio, str(value))

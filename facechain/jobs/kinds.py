@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +16,9 @@ from facechain.types import Job, Request, Verdict
 
 if TYPE_CHECKING:
     from facechain.studio import Result, Studio
+
+
+SAMPLE_S = 10.0  # between looks for pictures that a training has painted on its way
 
 
 class Hands(Protocol):
@@ -75,7 +79,17 @@ class Train:
 
 
 def _train(hands: Hands, job: Job, given: Train, tick: Tick, show: Show) -> Mapping[str, Any]:
-    learned = hands.studio(job.owner).train(given.name, given.base, given.settings, tick)
+    faces, looked = hands.studio(job.owner), time.monotonic()
+
+    def watched(stage: str, done: int, total: int) -> None:
+        nonlocal looked
+        tick(stage, done, total)
+        if time.monotonic() - looked >= SAMPLE_S:
+            looked = time.monotonic()
+            if (seen := faces.training(given.name)) and seen.samples:
+                show(seen.samples[-1])
+
+    learned = faces.train(given.name, given.base, given.settings, watched)
     return {"person": learned.person, "engine": learned.engine, "digest": learned.digest}
 
 

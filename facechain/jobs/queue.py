@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,9 +74,20 @@ class Jobs:
 
     def get(self, id: str, owner: str | None = None) -> Job:
         """`owner` None may see everybody's. Raises Missing, in the same words, for none and for another's."""
-        self.bury()
         with self._looking() as connection:
+            if connection is None:
+                raise _unknown(id)
             return _job(connection, _row(connection, id, owner))
+
+    def look(self, ids: Collection[str]) -> dict[str, Job]:
+        """Those of these jobs that are still known, in one look: for who watches many."""
+        with self._looking() as connection:
+            if connection is None or not ids:
+                return {}
+            marks = ", ".join("?" * len(ids))
+            rows = connection.execute(f"SELECT * FROM jobs WHERE id IN ({marks})", tuple(ids)).fetchall()
+            line = waiting(connection)
+            return {row["id"]: _job(connection, row, line) for row in rows}
 
     def list(
         self,
@@ -88,15 +100,14 @@ class Jobs:
         for state in states:
             if state not in list(JobState):
                 raise UserError(f"There is no state {state!r}.", f"Known: {', '.join(JobState)}.")
-        self.bury()
-        if not self._any():
-            return ()
         query, values = "SELECT * FROM jobs WHERE 1", []
         if owner is not None:
             query, values = query + " AND owner = ?", [*values, owner]
         if states:
             query, values = query + f" AND state IN ({', '.join('?' * len(states))})", [*values, *states]
         with self._looking() as connection:
+            if connection is None:
+                return ()
             if before is not None:
                 number = _row(connection, before, owner)["number"]
                 query, values = query + " AND number < ?", [*values, number]
@@ -169,7 +180,7 @@ class Jobs:
     def forget(self, owner: str, slug: str | None = None) -> int:
         """Removes the jobs that are about a person of this owner, or all of the owner's; running ones stop.
 
-        Returns how many.
+        A batch is about many and stays; what shows the person is taken out of it. Returns how many were removed.
         """
         if not self._any():
             return 0
@@ -177,6 +188,11 @@ class Jobs:
             rows = connection.execute("SELECT id, people FROM jobs WHERE owner = ?", (owner,)).fetchall()
             doomed = [row["id"] for row in rows if slug is None or slug in json.loads(row["people"])]
             connection.executemany("DELETE FROM jobs WHERE id = ?", [(id,) for id in doomed])
+            if slug is not None:
+                connection.execute(
+                    "UPDATE jobs SET preview = NULL WHERE owner = ? AND instr(preview, ?)",
+                    (owner, f"{os.sep}people{os.sep}{slug}{os.sep}"),
+                )
         return len(doomed)
 
     def workers(self) -> tuple[Worker, ...]:
@@ -185,15 +201,12 @@ class Jobs:
 
     def bury(self) -> None:
         """Running jobs whose worker is dead become failed. Whoever looks does it, so nothing runs for ever."""
-        if not self.database.there():
-            return
-        with self.database.reading() as connection:
-            if not has_table(connection):
-                return
-            rows = connection.execute(
-                "SELECT DISTINCT worker FROM jobs WHERE state = ?", (JobState.RUNNING,)
-            ).fetchall()
-        dead = [row["worker"] for row in rows if not self.presence.alive(row["worker"])]
+        with self._looking():
+            pass
+
+    # ── small things ─────────────────────────────────────────────────────────────────────────────
+
+    def _bury_those_of(self, dead: Sequence[str]) -> None:
         for worker in dead:
             with self.database.writing() as connection:
                 lost = connection.execute(
@@ -211,8 +224,6 @@ class Jobs:
                         ),
                     )
 
-    # ── small things ─────────────────────────────────────────────────────────────────────────────
-
     def _any(self) -> bool:
         if not self.database.there():
             return False
@@ -220,12 +231,19 @@ class Jobs:
             return has_table(connection)
 
     @contextlib.contextmanager
-    def _looking(self) -> Iterator[sqlite3.Connection]:
+    def _looking(self) -> Iterator[sqlite3.Connection | None]:
+        """To read one state of all jobs from, the dead being buried; None when there has never been a job."""
         if not self.database.there():
-            raise _unknown()
+            yield None
+            return
         with self.database.reading() as connection:
             if not has_table(connection):
-                raise _unknown()
+                yield None
+                return
+            rows = connection.execute("SELECT DISTINCT worker FROM jobs WHERE state = ?", (JobState.RUNNING,))
+            dead = [row["worker"] for row in rows.fetchall() if not self.presence.alive(row["worker"])]
+            self._bury_those_of(dead)
+            connection.execute("BEGIN")  # or a worker could take a job between its row and its place in line
             yield connection
 
     @contextlib.contextmanager

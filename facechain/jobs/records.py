@@ -76,6 +76,7 @@ class Database:
         with disk.errors(self.folder, "FACECHAIN_WORKSPACE"):
             self.folder.mkdir(parents=True, exist_ok=True)
         with self._connection() as connection:
+            connection.execute("PRAGMA secure_delete=ON")
             connection.execute("BEGIN IMMEDIATE")
             try:
                 connection.execute(_TABLE)
@@ -94,7 +95,6 @@ class Database:
                 sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
             ) as connection:
                 connection.row_factory = sqlite3.Row
-                connection.execute("PRAGMA secure_delete=ON")
                 yield connection
         except sqlite3.Error as error:
             raise StoreError(f"The records cannot be used: {error}.", "Check the workspace folder.") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
 import sys
 import threading
 import time
@@ -22,7 +23,8 @@ from facechain.jobs.records import has_table, job_of
 from facechain.types import Job, JobState
 
 IDLE_SECONDS = 0.25  # between looks at an empty queue
-WRITE_SECONDS = 0.25  # between writes of progress; as often it looks whether it should stop
+WRITE_SECONDS = 1.0  # between writes of progress: each waits for the disk, and who reads waits with it
+LOOK_SECONDS = 0.25  # between looks whether it should stop
 BEAT_SECONDS = 5.0
 
 
@@ -58,11 +60,11 @@ def work(
                 break
             else:
                 worker.rest()
-            if warm and memory.is_short():
+            if warm and (worker.starved or memory.is_short()):
                 say("Memory is short: warm models are dropped.")
                 release()
                 memory.give_back()
-                warm = False
+                warm = worker.starved = False
         return worker.worked
 
 
@@ -71,6 +73,7 @@ class _Worker:
         self._jobs, self._me, self._say = jobs, me, say
         self._left = threading.Event()
         self.worked = 0
+        self.starved = False  # the last job ran out of memory, the machine's or the accelerator's
 
     @property
     def leaving(self) -> bool:
@@ -100,6 +103,7 @@ class _Worker:
         self._say(f"{job.id} {job.kind} started.")
         run = _Run(self._jobs, self._me, job, self._left)
         self._say(f"{job.id} {job.kind} {run.through()}.")
+        self.starved = run.starved
 
     def _claim(self) -> Job | None:
         now = time.time()
@@ -119,8 +123,10 @@ class _Run:
 
     def __init__(self, jobs: Jobs, me: Worker, job: Job, left: threading.Event) -> None:
         self._jobs, self._me, self._job, self._left = jobs, me, job, left
-        self._stage, self._written = "", 0.0
+        self._at: dict[str, Any] = {}  # how far it is
+        self._stage, self._written, self._looked = "", 0.0, 0.0
         self._since, self._first = time.monotonic(), 0
+        self.starved = False
 
     def through(self) -> str:
         """Does the job; returns how it ended."""
@@ -138,11 +144,14 @@ class _Run:
             return self._end(JobState.CANCELLED, error="Stopped as asked.", next_step="What was finished is kept.")
         except FaceChainError as error:
             return self._end(JobState.FAILED, error=error.what, next_step=error.next_step)
-        except MemoryError:
-            return self._end(
-                JobState.FAILED, error="The machine ran out of memory.", next_step="Ask for smaller pictures."
-            )
         except Exception as error:
+            self.starved = _is_hunger(error)
+            if self.starved:
+                return self._end(
+                    JobState.FAILED,
+                    error="The machine ran out of memory.",
+                    next_step="Try again; if it comes back, ask for smaller pictures.",
+                )
             traceback.print_exc(file=sys.stderr)
             return self._end(
                 JobState.FAILED,
@@ -159,23 +168,40 @@ class _Run:
         changed = stage != self._stage
         if changed:
             self._stage, self._since, self._first = stage, now, done
-        if not changed and now - self._written < WRITE_SECONDS and done < total:
-            return
-        self._written = now
         steps = done - self._first
         eta_s = (now - self._since) / steps * (total - done) if steps > 0 else None
-        self._write(stage=stage, done=done, total=total, eta_s=eta_s)
+        self._at |= {"stage": stage, "done": done, "total": total, "eta_s": eta_s}
+        if changed or now - self._written >= WRITE_SECONDS or done >= total:
+            self._written = self._looked = now
+            self._write()
+        elif now - self._looked >= LOOK_SECONDS:
+            self._looked = now
+            self._look()
 
     def show(self, picture: Path) -> None:
-        self._write(preview=str(picture))
+        """To be written with the next progress."""
+        self._at["preview"] = str(picture)
 
-    def _write(self, **values: Any) -> None:
-        columns = ", ".join(f"{name} = ?" for name in values)
+    def _write(self) -> None:
+        columns = ", ".join(f"{name} = ?" for name in self._at)
         with self._jobs.database.writing() as connection:
             mine = connection.execute(
                 f"UPDATE jobs SET {columns}, seen = ? WHERE id = ? AND worker = ? AND state = ? RETURNING cancelling",
-                (*values.values(), time.time(), self._job.id, self._me.id, JobState.RUNNING),
+                (*self._at.values(), time.time(), self._job.id, self._me.id, JobState.RUNNING),
             ).fetchone()
+        self._at.pop("preview", None)  # said once: it may show somebody who is forgotten before the next time
+        self._heed(mine)
+
+    def _look(self) -> None:
+        with self._jobs.database.reading() as connection:
+            mine = connection.execute(
+                "SELECT cancelling FROM jobs WHERE id = ? AND worker = ? AND state = ?",
+                (self._job.id, self._me.id, JobState.RUNNING),
+            ).fetchone()
+        self._heed(mine)
+
+    def _heed(self, mine: sqlite3.Row | None) -> None:
+        """Raises when the job is not ours any more, or one of us is to stop."""
         if mine is None or mine["cancelling"]:
             raise Cancelled
         if self._left.is_set():
@@ -190,6 +216,7 @@ class _Run:
                 )
 
     def _end(self, state: JobState, **values: Any) -> str:
+        values = {**self._at, **values}
         columns = "".join(f", {name} = ?" for name in values)
         with self._jobs.database.writing() as connection:
             connection.execute(
@@ -212,6 +239,11 @@ class _Run:
             )
         self._jobs.bell.ring()
         return "goes back into the queue"
+
+
+def _is_hunger(error: Exception) -> bool:
+    """Also torch's and onnxruntime's, which are not Python's own."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "bad_alloc" in str(error)
 
 
 def _number(value: Any) -> Any:
