@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,15 @@ from facechain.protocols import FaceReader
 from facechain.types import Pixels
 
 STRANGERS_FROM = 1_000_000  # nobody is trained on from this number on
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Shown:
+    """One rendered picture and its truth."""
+
+    pixels: Pixels
+    points: Floats  # (5, 2) in picture widths
+    traits: Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,15 +42,25 @@ class Ranking:
         return self.first / self.pictures
 
 
-def strangers(model: Model, count: int, views: int, size_px: int) -> list[list[Pixels]]:
-    """Pictures of people nobody trained on; the first view of each is frontal."""
-    album = []
-    for person in range(STRANGERS_FROM, STRANGERS_FROM + count):
-        who = someone(person, model.assets)
-        sitter = Sitter(who, model)
-        scenes = [scene(person * 100 + view, who, model.assets, frontal=view == 0) for view in range(views)]
-        album.append([render(sitter, s, size_px).pixels for s in scenes])
-    return album
+def stranger(model: Model, number: int, views: int, size_px: int, start: int = 0) -> list[Shown]:
+    """Pictures of the `number`-th person nobody trained on, from view `start` on; view 0 is frontal."""
+    person = STRANGERS_FROM + number
+    who = someone(person, model.assets)
+    sitter = Sitter(who, model)
+    made = []
+    for view in range(start, start + views):
+        rendered = render(sitter, scene(person * 100 + view, who, model.assets, frontal=view == 0), size_px)
+        made.append(Shown(pixels=rendered.pixels, points=rendered.points_px / size_px, traits=rendered.traits))
+    return made
+
+
+def mean_vector(vectors: Sequence[Floats | None]) -> Floats | None:
+    """Unit vector of several pictures of one person; None when no face was found in any."""
+    found = [vector for vector in vectors if vector is not None]
+    if not found:
+        return None
+    mean = np.mean(found, axis=0)
+    return (mean / np.linalg.norm(mean)).astype(np.float32)
 
 
 def face_vector(pixels: Pixels, reader: FaceReader) -> Floats | None:

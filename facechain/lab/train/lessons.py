@@ -90,8 +90,9 @@ class Lessons:
 def _latents(folder: Path, vae: Any, shard: Shard, device: str) -> Tensor:
     """(N, 4, S, S), of about unit variance."""
     digest = hashlib.sha256(shard.scene.tobytes())
-    for value in vae.state_dict().values():
-        digest.update(value.cpu().numpy().tobytes())
+    for part in (vae.encoder, vae.quant_conv):
+        for value in part.state_dict().values():
+            digest.update(value.cpu().numpy().tobytes())
     file = folder / f"latents-{digest.hexdigest()[:16]}.npy"
     if not file.is_file():
         parts = [

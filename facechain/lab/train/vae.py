@@ -18,7 +18,8 @@ from facechain.lab.shards import Shard
 from facechain.lab.train.loop import Log, Stop, Worker, grid, held_out, pictures, psnr, put_down, set_rate, take_up
 from facechain.lab.train.sface import Sface, unlike
 
-WHOLE = 0.62  # share of the steps after which it sees whole pictures
+WHOLE = 0.45  # share of the steps after which it sees whole pictures
+SETTLED = 0.5  # and after which its inward half, and so every latent, stays as it is: the UNet may begin
 UNLIKE = 0.5  # weight of what SFace sees differently
 _COUNTS = {"face skin": 3, "lips": 6, "eyes": 6, "brows": 6, "mouth": 4}
 # How much a pixel of each part counts: people are told apart by little of a picture.
@@ -53,7 +54,8 @@ def train_vae(
         if rng.random() < 0.5:
             wanted, weight, points = wanted.flip(-1), weight.flip(-1), _mirrored(points)
         set_rate(adam, 1e-3, step, stop.steps)
-        posterior = worker.copy.encode(wanted.bfloat16()).latent_dist
+        with torch.set_grad_enabled(step < SETTLED * stop.steps):
+            posterior = worker.copy.encode(wanted.bfloat16()).latent_dist
         noise = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(seed * 1_000_003 + step))
         seen = worker.copy.decode(posterior.mean + posterior.std * noise.to(posterior.std)).sample.float()
         loss = (weight * (seen - wanted).abs()).mean() + _edges(seen, wanted)
