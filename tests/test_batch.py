@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import store_kit
 
+from facechain import disk
 from facechain.errors import (
     Cancelled,
     ConfigError,
@@ -16,7 +17,7 @@ from facechain.errors import (
     FaceChainError,
     PersonMissing,
 )
-from facechain.jobs import batch, sheet
+from facechain.jobs import batch, report, sheet
 from facechain.jobs.batch import Done
 from facechain.store.workspace import Workspace
 
@@ -175,6 +176,17 @@ def test_what_cannot_be_done_is_reported_and_the_rest_is_done(tmp_path):
         rows = list(csv.DictReader(file))
     assert [row["people"] for row in rows] == ["Ada", "Bob", "Eve", "Dee", "Nobody"]
     assert [int(row["missed"]) for row in rows] == [2, 1, 1, 0, 2]
+
+
+def test_what_a_killed_batch_left_of_its_report_is_written_over(tmp_path, monkeypatch):
+    studio, found = Painter(tmp_path / "workspace"), orders(tmp_path, "people,count\nAda,1\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "move", lambda part, target: None)  # killed before that
+        report.write(tmp_path / "report.csv", (), "digest")
+    assert list(tmp_path.glob(".report.csv.*"))
+    report.write(tmp_path / "report.csv", (), "digest")
+    run(studio, found, tmp_path)
+    assert not list(tmp_path.glob(".report.csv.*"))
 
 
 def test_a_crew_may_finish_in_any_order(tmp_path):

@@ -86,7 +86,7 @@ def run(
             stack.enter_context(disk.locked(lock, patience_seconds=0))
         except StoreError:
             raise Conflict("This batch is being made already.", "Wait for it, or stop it first.") from None
-        return _Batch(orders, studio, report, format, show, tick).through(crew)
+        return _Batch(orders, studio, digest, report, format, show, tick).through(crew)
 
 
 class _Batch:
@@ -94,12 +94,14 @@ class _Batch:
         self,
         orders: Sequence[Order],
         studio: Studio,
+        digest: str,
         report: Path,
         format: str,
         show: Callable[[Path], None],
         tick: Tick,
     ) -> None:
-        self._orders, self._studio, self._report, self._format = orders, studio, report, format
+        self._orders, self._studio, self._format = orders, studio, format
+        self._digest, self._report = digest, report
         self._show, self._tick = show, tick
         self._outcomes: dict[str, Outcome] = {}  # by run
         self._open: dict[str, set[int]] = {}  # run → shots not yet made
@@ -194,7 +196,7 @@ class _Batch:
             with contextlib.suppress(PersonError):
                 made = self._studio.choose(task.sitting, task.folder)
         self._outcomes[order.run] = self._outcome(order, task, made)
-        reports.write(self._report, self._so_far())
+        reports.write(self._report, self._so_far(), self._digest)
 
     def _outcome(self, order: Order, task: Task | None, made: Made | None) -> Outcome:
         results = made.results if made else ()

@@ -98,7 +98,7 @@ class _Crew:
         self._ray, self._open_studio, self._lend, self._workers, self._say = ray, open_studio, lend, workers, say
         self._actors: dict[_Place, Any] = {}
         self._lost: Counter[_Place] = Counter()
-        self._flying: dict[Any, tuple[_Place, _Call]] = {}
+        self._flying: dict[Any, tuple[_Place, Any, _Call]] = {}  # with the actor it went to
         self._refs: dict[str, Any] = {}  # what was put into Ray's memory, once each
 
     # ── who works ────────────────────────────────────────────────────────────────────────────────
@@ -161,13 +161,13 @@ class _Crew:
             if not ready:
                 self._recruit()
             for ref in ready:
-                place, call = self._flying.pop(ref)
+                place, actor, call = self._flying.pop(ref)
                 try:
                     judged: tuple[Judged, ...] | FaceChainError = self._ray.get(ref)
                 except RayTaskError as error:
                     judged = FaceChainError(f"Our fault, sorry: {error.cause!r}.", "Report it.")
                 except RayError as error:
-                    if lost := self._lose(place, call, waiting, error):
+                    if lost := self._lose(place, actor, call, waiting, error):
                         yield lost
                     continue
                 if isinstance(judged, FaceChainError):
@@ -184,7 +184,7 @@ class _Crew:
         """Keeps every actor in work. Raises FaceChainError when there is work and nobody left to do it."""
         while True:
             loads = Counter(dict.fromkeys(self._actors, 0))
-            loads.update(place for place, _ in self._flying.values() if place in self._actors)
+            loads.update(place for place, actor, _ in self._flying.values() if self._actors.get(place) is actor)
             free = min(self._actors, key=lambda place: loads[place], default=None)
             if free is not None and loads[free] >= AHEAD:
                 return
@@ -199,7 +199,7 @@ class _Crew:
                     )
                 waiting.appendleft(call)
                 continue
-            self._flying[self._start(free, call)] = free, call
+            self._flying[self._start(free, call)] = free, self._actors[free], call
 
     def _start(self, place: _Place, call: _Call) -> Any:
         sitting, order = call.task.sitting, call.task.order
@@ -215,11 +215,14 @@ class _Crew:
             self._refs[name] = self._ray.put(read())
         return self._refs[name]
 
-    def _lose(self, place: _Place, call: _Call, waiting: deque[_Call], error: Exception) -> Done | None:
+    def _lose(self, place: _Place, actor: Any, call: _Call, waiting: deque[_Call], error: Exception) -> Done | None:
         """The actor is gone: somebody else does its call, unless that has cost several actors already."""
-        if self._actors.pop(place, None) is not None:
-            self._lost[place] += 1
-            self._say(f"A worker of the cluster died ({type(error).__name__}); others do its work.")
+        if self._actors.get(place) is not actor:  # known already, from the call it was at; this one only waited for it
+            waiting.appendleft(call)
+            return None
+        del self._actors[place]
+        self._lost[place] += 1
+        self._say(f"A worker of the cluster died ({type(error).__name__}); others do its work.")
         if call.tries + 1 < TRIES:
             waiting.appendleft(replace(call, tries=call.tries + 1))
             return None

@@ -36,8 +36,11 @@ def default_path(file: Path) -> Path:
     return file.absolute().with_name(f"{file.absolute().stem if file.is_file() else file.absolute().name}.report.csv")
 
 
-def write(path: Path, outcomes: Sequence[Outcome]) -> None:
-    """Whole or not at all; JSON when the name ends so."""
+def write(path: Path, outcomes: Sequence[Outcome], batch: str = "") -> None:
+    """Whole or not at all; JSON when the name ends so.
+
+    `batch` names what a kill may leave, so that the same batch, of which one runs at a time, writes over it.
+    """
     if path.suffix.lower() == ".json":
         text = json.dumps([asdict(outcome) for outcome in outcomes], indent=1, ensure_ascii=False)
     else:
@@ -47,7 +50,7 @@ def write(path: Path, outcomes: Sequence[Outcome]) -> None:
         rows.writerows(asdict(outcome) for outcome in outcomes)
         text = table.getvalue()
     with disk.errors(path.parent, "--report"):
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        part = path.with_name(f".{path.name}.{batch or os.getpid()}.part")
         disk.write(part, text.encode())
         disk.move(part, path)
 
