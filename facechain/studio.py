@@ -594,7 +594,8 @@ class Studio:
             recipe = {
                 "engine": engine.card.name,
                 "coach": engine.card.recogniser,
-                "base": Path(request.base or self.app.base).name,  # not where it lies: that is nobody else's business
+                # not where it lies: that is nobody else's business
+                "base": Path(request.base or self.app.base).name if engine.card.bases else "",
                 "packs": packs,
                 "style": sitting.style.id,
                 "seed": request.seed,
