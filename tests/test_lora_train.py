@@ -122,6 +122,57 @@ def test_learning_lowers_the_error(sd15, tmp_path, optimizer):
         assert torch.uint8 in kept
 
 
+def test_pictures_and_words_are_encoded_once(sd15, tmp_path, monkeypatch):
+    """Taken up again, the cache is all that is read; other words make another one."""
+    from diffusers import AutoencoderKL
+
+    made = job(tmp_path, sd15, validate_every=0)
+    with pytest.raises(Cancelled):
+        train(made, tick=stop_at(2))
+    monkeypatch.setattr(AutoencoderKL, "encode", lambda *given: 1 / 0)
+    with pytest.raises(Cancelled):
+        train(made, tick=stop_at(3))
+    (made.folder / "examples" / "000.txt").write_text("portrait photo of img person, green hat")
+    with pytest.raises(ZeroDivisionError):
+        train(made)
+
+
+def test_the_moving_average_is_what_is_kept(sd15, tmp_path):
+    made = job(tmp_path, sd15, ema_decay=0.9, validate_every=0, cosine=False)
+    train(made)
+    raw, moments, _ = checkpoints.load(checkpoints.listed(made.folder / "checkpoints")[-1])
+    layer = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.lora_B.weight"
+    assert any(torch.equal(weights(made)[layer], average) for average in moments["ema"]["shadow_params"])
+    assert (raw[layer] - weights(made)[layer]).abs().max() > 1e-3
+
+
+def test_fp16_is_not_for_a_cpu(sd15, tmp_path, caplog):
+    from facechain.engines.diffusion.setup import Setup
+
+    made = job(tmp_path, sd15, precision="fp16", steps=1, validate_every=0)
+    train(replace(made, base=replace(made.base, setup=Setup(device="cpu"))))
+    assert "learning in fp32" in caplog.text
+
+
+def test_all_that_is_not_trained_is_parked_the_safety_checker_too(tmp_path):
+    """What paints must lie on one device: a part left behind would only be missed on a GPU."""
+    import tiny
+    from diffusers import DiffusionPipeline
+
+    from facechain.engines.lora import parked
+
+    pipe = DiffusionPipeline.from_pretrained(tiny.sd15(tmp_path / "safe", safety=True))
+    models = {name: model for name, model in pipe.components.items() if isinstance(model, torch.nn.Module)}
+    assert "safety_checker" in models
+    for train_text in (False, True):
+        kept = {"unet", "text_encoder"} if train_text else {"unet"}
+        idle = parked._idle(pipe, TrainSettings(train_text=train_text))
+        assert {id(model) for model in idle} == {id(model) for name, model in models.items() if name not in kept}
+    made = job(tmp_path / "job", tmp_path / "safe", steps=1, prior_pictures=1)
+    train(made, brightness)
+    assert made.done
+
+
 def test_gradient_checkpointing_changes_memory_not_numbers(sd15, tmp_path):
     plain, spared = (job(tmp_path / str(on), sd15, gradient_checkpointing=on, validate_every=0) for on in (False, True))
     train(plain)
@@ -263,6 +314,17 @@ def test_the_most_alike_checkpoint_is_kept(sd15, tmp_path):
     assert kept == ["step-000004"]
 
 
+def test_stopped_after_a_validation_no_checkpoint_knows_it_can_still_choose_what_one_knows(sd15, tmp_path):
+    """Where bits are not repeated, as on GPUs, the second time may find nothing better."""
+    made = job(tmp_path, sd15, steps=4, checkpoint_every=2, validate_every=1, patience=0)
+    answers = iter([0.2, 0.5, 0.6])
+    with pytest.raises(Cancelled):
+        train(made, lambda pictures: [next(answers)] * len(pictures), stop_at(3))
+    train(made, lambda pictures: [0.1] * len(pictures))
+    assert notes(made)["step"] == 2
+    assert notes(made)["likeness"] == pytest.approx(0.5)
+
+
 def test_it_stops_when_likeness_no_longer_rises(sd15, tmp_path):
     made = job(tmp_path, sd15, steps=20, validate_every=1, patience=2)
     answers, said = iter([0.5, 0.4, 0.3]), []
@@ -373,6 +435,37 @@ def test_a_child_that_dies_is_never_a_success_and_learned_the_same_until_then(sd
     train(here, brightness)
     assert same(weights(here), weights(there))
     assert notes(here)["losses"] == notes(there)["losses"]
+
+
+TORCHRUN = """
+[rank0]: Traceback (most recent call last):
+[rank0]:   File "train.py", line 46, in train
+[rank0]: {said}
+torch.distributed.elastic.multiprocessing.errors.ChildFailedError:
+============================================================
+  exitcode  : 1 (pid: 10879)
+  traceback : {traceback}
+============================================================
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "log", "reason"),
+    [
+        (-9, "", "ended by SIGKILL, perhaps for lack of memory"),
+        (-15, "ImportError: only a warning\n", "ended by SIGTERM"),
+        (1, "Traceback\nValueError: no such number\nsome farewell\n", "ValueError: no such number"),
+        (1, "torch.OutOfMemoryError: CUDA out of memory. Tried\n", "OutOfMemoryError: CUDA out of memory. Tried"),
+        (1, TORCHRUN.format(said="facechain.errors.EngineError: Two. Or one.", traceback="see"), "Two. Or one"),
+        (1, TORCHRUN.format(said="", traceback="Signal 9 (SIGKILL) received by PID 7"), "ended by SIGKILL"),
+        (3, "", "exit code 3"),
+    ],
+)
+def test_what_a_child_died_of_is_found_among_what_it_printed(tmp_path, code, log, reason):
+    from facechain.engines.lora.child import _reason
+
+    (tmp_path / "child.log").write_text(log)
+    assert reason in _reason(code, tmp_path / "child.log")
 
 
 def test_captions_may_be_edited_before_training(sd15, tmp_path):

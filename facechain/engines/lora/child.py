@@ -6,9 +6,11 @@ its input; when the parent is gone the answer never comes, and the child ends.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -27,6 +29,8 @@ from facechain.protocols import Tick, silent
 from facechain.types import Pixels
 
 MARK = "@facechain "  # before our lines: libraries may print too
+_ERROR = re.compile(r"(?:\[rank\d+\]: )?(?:facechain\.errors\.\w+: (.+)|(?:\w+\.)*([A-Z]\w*Error\b.*))")
+_SIGNAL = re.compile(r"Signal \d+ \((SIG\w+)\)")
 _POLL_S = 0.5
 _LEAVE_S = 30
 
@@ -60,7 +64,8 @@ def train_in_child(
                     say(event["say"])
                 else:
                     last = f"{event['stage']} {event['done']} of {event['total']}"
-            child.wait(timeout=_LEAVE_S)
+            with contextlib.suppress(subprocess.TimeoutExpired):  # what counts is whether a result is there
+                child.wait(timeout=_LEAVE_S)
         finally:
             _end(child)
     if not job.done:
@@ -101,8 +106,9 @@ def _events(child: subprocess.Popen[str], tick: Tick) -> Any:
 
 def _answer(child: subprocess.Popen[str], found: Sequence[float | None]) -> None:
     assert child.stdin is not None
-    child.stdin.write(json.dumps(found) + "\n")
-    child.stdin.flush()
+    with contextlib.suppress(BrokenPipeError):  # it died while we looked: its events end, and so does the training
+        child.stdin.write(json.dumps(found) + "\n")
+        child.stdin.flush()
 
 
 def _end(child: subprocess.Popen[str]) -> None:
@@ -117,11 +123,15 @@ def _end(child: subprocess.Popen[str]) -> None:
 
 
 def _reason(code: int, log: Path) -> str:
-    if code < 0:
-        name = signal.Signals(-code).name
-        return f"the process was ended by {name}" + (", perhaps for lack of memory" if name == "SIGKILL" else "")
-    lines = [line for line in log.read_text("utf-8", errors="replace").splitlines() if line.strip()]
-    return lines[-1].strip() if lines else f"exit code {code}"
+    """The signal that ended the process, else the last error it or one of its workers printed."""
+    lines = [line.strip() for line in log.read_text("utf-8", errors="replace").splitlines() if line.strip()]
+    told = [found[1] or found[2] for line in lines if (found := _ERROR.match(line)) and "ChildFailedError" not in line]
+    if code >= 0 and told:
+        return told[-1].rstrip(".")
+    ended = signal.Signals(-code).name if code < 0 else next((s[1] for s in map(_SIGNAL.search, lines) if s), "")
+    if ended:
+        return f"the process was ended by {ended}" + (", perhaps for lack of memory" if ended == "SIGKILL" else "")
+    return lines[-1].rstrip(".") if lines else f"exit code {code}"
 
 
 def _read_pictures(path: Path) -> list[Pixels]:

@@ -52,7 +52,9 @@ def at_work(pipe: Any, device: Any, settings: TrainSettings) -> Iterator[None]:
 
 
 def _idle(pipe: Any, settings: TrainSettings) -> list[Any]:
-    return [pipe.vae, *([] if settings.train_text else [encoder for _, _, encoder in text.encoders(pipe)])]
+    """The VAE, text encoders that are not trained, and the safety checker where the base has one."""
+    encoders = [] if settings.train_text else [encoder for _, _, encoder in text.encoders(pipe)]
+    return [model for model in (pipe.vae, *encoders, getattr(pipe, "safety_checker", None)) if model is not None]
 
 
 def _short(value: Any) -> Any | None:

@@ -8,6 +8,7 @@ processes share the batches of a step without seeing other ones.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -25,9 +26,11 @@ from facechain.engines.lora.job import Example, Job, read_examples, write_whole
 from facechain.engines.lora.learner import Learner
 from facechain.engines.lora.likeness import Curve, Score
 from facechain.engines.lora.settings import TrainSettings
-from facechain.engines.lora.validate import paint, shot, validate
+from facechain.engines.lora.validate import paint, shot, thin_candidates, validate
 from facechain.errors import EngineError
 from facechain.protocols import Tick, silent
+
+log = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
 
@@ -120,21 +123,27 @@ def _open(job: Job) -> tuple[Any, Any]:
 def _precision(job: Job) -> str:
     import torch
 
-    if job.settings.precision != "auto":
-        return job.settings.precision
-    if device_of(job.base.setup) != "cuda":
+    asked, device = job.settings.precision, device_of(job.base.setup)
+    if asked == "fp16" and device == "cpu":
+        log.warning("fp16 is not for the CPU: learning in fp32.")
+        return "fp32"
+    if asked != "auto":
+        return asked
+    if device != "cuda":
         return "fp32"
     return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
 
 
 def _examples(job: Job, pipe: Any, accelerator: Any, tick: Tick) -> Examples:
     """One process makes the cache, the others wait and read it."""
+    import torch
+
     tick("preparing", 0, 1)
-    pipe.vae.to(accelerator.device)
-    for _, _, encoder in text.encoders(pipe):
-        encoder.to(accelerator.device)
     with accelerator.main_process_first():
         prior = _prior(job, pipe, accelerator, tick)
+        pipe.vae.to(accelerator.device, torch.float32)  # once a picture: SDXL's overflows in fp16, and bf16 is coarse
+        for _, _, encoder in text.encoders(pipe):
+            encoder.to(accelerator.device)
         examples = prepare(pipe, read_examples(job.folder), prior, job.settings, job.folder / "cache.safetensors")
     tick("preparing", 1, 1)
     return examples
@@ -143,7 +152,8 @@ def _examples(job: Job, pipe: Any, accelerator: Any, tick: Tick) -> Examples:
 def _prior(job: Job, pipe: Any, accelerator: Any, tick: Tick) -> list[Example]:
     """Pictures of anybody as the untouched base paints them, kept so that they are painted once."""
     words, made = f"photo of a {job.class_words}", []
-    pipe.unet.to(accelerator.device)
+    if job.settings.prior_pictures:
+        pipe.to(accelerator.device)
     for index in range(job.settings.prior_pictures):
         path = job.folder / "prior" / f"{index:03d}.npy"
         if not path.is_file():
@@ -189,3 +199,4 @@ def _save(job: Job, learner: Learner, step: int, losses: list[float], curve: Cur
     folder = job.folder / "checkpoints"
     checkpoints.save(folder, step, adapters.state(), moments, notes)
     checkpoints.thin(folder, job.settings.keep_checkpoints)
+    thin_candidates(job, curve)

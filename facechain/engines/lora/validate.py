@@ -29,7 +29,6 @@ def validate(job: Job, learner: Learner, step: int, score: Score, curve: Curve) 
         broadcast_object_list(points)
     curve = curve.with_point(points[0])
     if learner.accelerator.is_main_process:
-        _thin_candidates(job, curve)
         keep_curve(job, curve, curve.best()[0].step)
     return curve
 
@@ -85,8 +84,11 @@ def _keep_candidate(job: Job, adapters: Adapters, step: int) -> None:
     write_whole(_weights(job, step), save(adapters.state()))
 
 
-def _thin_candidates(job: Job, curve: Curve) -> None:
-    """Pictures of every validation stay, weights only of those that may still win."""
+def thin_candidates(job: Job, curve: Curve) -> None:
+    """Pictures of every validation stay, weights only of those that may still win.
+
+    By a curve that a checkpoint holds: one taken up again may choose among no others than that.
+    """
     best = {point.step for point in curve.best(job.settings.average_best)}
     for point in curve.points:
         if point.step not in best:
