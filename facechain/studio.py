@@ -378,7 +378,7 @@ class Studio:
         ranked = rank(
             [verdicts for _, verdicts in made.values()],
             request.keep or self.app.keep,
-            calibration.other,
+            _floor(request, calibration.other),
             len(sitting.faces) or len(request.people),
             vetoes,
         )
@@ -634,7 +634,7 @@ class Studio:
         request = sitting.request
         enough = (request.keep or self.app.keep) if request.budget else len(sitting.shots) + 1
         floor = self.tools.calibration(self.tools.judge().recogniser).same
-        return pool.Goal(keep=enough, floor=floor, budget=len(sitting.shots))
+        return pool.Goal(keep=enough, floor=_floor(request, floor), budget=len(sitting.shots))
 
     # ── small things ─────────────────────────────────────────────────────────────────────────────
 
@@ -675,6 +675,11 @@ def _state(card: EngineCard, on: Ground, missing: Sequence[str], able: bool) -> 
     needs += ["bash scripts/setup diffusion"] * bool(card.bases and not able)
     needs += [f"facechain packs fetch {' '.join(missing)}"] * bool(missing)
     return f"needs: {'; '.join(needs)}" if needs else "ready"
+
+
+def _floor(request: Request, limit: float) -> float:
+    """What the person asks of a likeness comes on top of what the judge does."""
+    return limit if request.floor is None else max(limit, request.floor)
 
 
 def _key(key: str) -> tuple[str, str, str]:

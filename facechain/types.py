@@ -218,6 +218,9 @@ class Request:
     keep: int | None = None
     budget: int | None = None  # go on until `keep` are the same person, up to this many; None: make `count`
     seed: int | None = None
+    floor: float | None = None  # least likeness, −1…1, of a portrait that is kept; None: the judge's own limit
+    width_px: int | None = None  # of pictures painted anew; None: the style's
+    height_px: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)  # engine's own settings, e.g. strength, shape
 
 

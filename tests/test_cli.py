@@ -91,6 +91,14 @@ def test_a_budget_is_used_only_until_enough_are_the_person(run, ada):
     assert "Enough" in made["summary"]
 
 
+def test_a_floor_of_ones_own_keeps_fewer(run, ada):
+    code, said, err = run("make", ada, "--style", "astronaut", "--count", 1, "--floor", 0.999, "--seed", 5, "--json")
+    assert code == 0, err
+    (verdict,) = json.loads(said)["results"][0]["verdicts"]
+    assert verdict["call"] == "same person"
+    assert (verdict["kept"], "below the floor" in verdict["why"]) == (False, True)
+
+
 def test_portraits_carry_their_recipe_and_the_mark(run, ada, tmp_path):
     from facechain.portraits.provenance import is_marked, read_recipe
 
@@ -191,6 +199,9 @@ def test_forget_leaves_no_byte(run, models, workspace):
         (["make", "ada", "--style", "astronaut", "--set", "strenght=1"], "strength"),
         (["make", "ada", "--style", "astronaut", "--format", "gif"], "png"),
         (["make", "ada", "--style", "astronaut", "--count", "0"], "--count"),
+        (["make", "ada", "--style", "astronaut", "--floor", "2"], "--floor"),
+        (["make", "ada", "--style", "astronaut", "--size", "big"], "--size"),
+        (["make", "ada", "--style", "astronaut", "--size", "500x512"], "multiples of 8"),
         (["judge", "{nothing}", "--person", "ada"], "nothing"),
         (["packs", "fetch", "nope"], "nope"),
         (["packs", "fetch", "--for", "nope"], "core"),

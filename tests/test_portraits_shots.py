@@ -59,6 +59,17 @@ def test_words_and_size():
     assert (written.prompt, written.negative) == ("all of it", "none of it")
 
 
+def test_a_size_of_ones_own():
+    shot = plan(ask(width_px=768), STYLE)[0]
+    assert (shot.width_px, shot.height_px) == (768, 800)
+
+
+@pytest.mark.parametrize("side", [0, -8, 63, 500, 4104])
+def test_sizes_that_cannot_be_painted(side):
+    with pytest.raises(EngineError, match=f"{side} px"):
+        plan(ask(height_px=side), STYLE)
+
+
 @pytest.mark.parametrize("count", [0, -1])
 def test_nothing_asked_for(count):
     with pytest.raises(EngineError, match="one or more"):

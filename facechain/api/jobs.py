@@ -35,6 +35,9 @@ Text = Annotated[str, Field(max_length=2000)]
 Word = Annotated[str, Field(max_length=120)]
 Settings = Annotated[dict[Word, bool | int | float | Text], Field(max_length=50)]
 Count = Annotated[int, Field(ge=1, le=10_000)]
+Side = Annotated[
+    int, Field(ge=64, le=4096, multiple_of=8, description="Pixels, where a picture is painted anew; else the style's.")
+]
 
 
 class _Asked(BaseModel):
@@ -62,6 +65,9 @@ class Make(_Asked):
         None
     )
     seed: Annotated[int | None, Field(ge=0, lt=2**32)] = None
+    floor: Annotated[float | None, Field(ge=-1, le=1, description="Least likeness of a portrait that is kept.")] = None
+    width_px: Side | None = None
+    height_px: Side | None = None
     settings: Annotated[Settings, Field(description="The engine's own, e.g. strength.")] = {}
     format: Literal["png", "jpeg", "webp"] = "png"
 

@@ -32,6 +32,8 @@ def make(
         int | None, typer.Option(min=1, help="Go on until --keep are the same person, at most this many.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same pictures.")] = None,
+    floor: Annotated[float | None, typer.Option(min=-1, max=1, help="Keep none less alike than this.")] = None,
+    size: Annotated[str, typer.Option(help="Of pictures painted anew, e.g. 768x1024; empty: the style's.")] = "",
     option: Annotated[list[str] | None, typer.Option("--set", help="An engine's setting, e.g. strength=0.8.")] = None,
     out: Annotated[Path | None, typer.Option(help="Copy the kept portraits here.")] = None,
     format: Annotated[str, typer.Option(help="png, jpeg or webp.")] = "png",
@@ -43,6 +45,7 @@ def make(
     from facechain.cli import show
     from facechain.types import Request
 
+    width_px, height_px = show.sides(size)
     request = Request(
         people=tuple(person),
         engine=engine,
@@ -55,6 +58,9 @@ def make(
         keep=keep,
         budget=budget,
         seed=seed,
+        floor=floor,
+        width_px=width_px,
+        height_px=height_px,
         options=show.settings(option or ()),
     )
     follow = show.named_files(pose or ())

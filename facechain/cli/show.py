@@ -116,6 +116,17 @@ def numbers(text: str) -> tuple[int | None, ...]:
         raise UserError(f"{text!r} is not a list of face numbers.", "Write for example --faces 2,1") from None
 
 
+def sides(text: str) -> tuple[int | None, int | None]:
+    """ "768x1024" to width and height; empty to neither. Raises UserError."""
+    if not text:
+        return None, None
+    try:
+        width, height = map(int, text.lower().split("x"))
+    except ValueError:
+        raise UserError(f"{text!r} is not a size.", "Write for example --size 768x1024") from None
+    return width, height
+
+
 def settings(pairs: Sequence[str]) -> dict[str, Any]:
     """ "strength=0.8" to {"strength": 0.8}. Raises UserError."""
     made: dict[str, Any] = {}

@@ -108,6 +108,9 @@ class Make:
     count: int = 4
     keep: int | None = None
     budget: int | None = None
+    floor: float | None = None
+    width_px: int | None = None
+    height_px: int | None = None
     seed: int | None = None  # settled when the job is submitted, so that trying again makes the same pictures
     options: Mapping[str, Any] = field(default_factory=dict)
     pose: Mapping[str, str] = field(default_factory=dict)

@@ -16,10 +16,13 @@ def plan(request: Request, style: Style, prompt: str = "", negative: str = "") -
 
     `prompt` and `negative` are what the request's words became for this person; by default those of the style
     followed by the request's own.
-    Raises EngineError when nothing is asked for.
+    Raises EngineError when nothing is asked for, or a size that cannot be painted.
     """
     if request.count < 1:
         raise EngineError(f"{request.count} pictures were asked for.", "Ask for one or more.")
+    for side in (request.width_px, request.height_px):
+        if side is not None and (side % 8 or not 64 <= side <= 4096):
+            raise EngineError(f"A picture cannot be {side} px wide or high.", "Take multiples of 8, from 64 to 4096.")
     seed = resolve_seed(request.seed)
     words = prompt or ", ".join(filter(None, (style.prompt, request.prompt)))
     unwanted = negative or ", ".join(filter(None, (style.negative, request.negative)))
@@ -29,8 +32,8 @@ def plan(request: Request, style: Style, prompt: str = "", negative: str = "") -
             seed=shot_seed(seed, index),
             prompt=words,
             negative=unwanted,
-            width_px=style.width_px,
-            height_px=style.height_px,
+            width_px=request.width_px or style.width_px,
+            height_px=request.height_px or style.height_px,
             options={**style.options, **request.options},
         )
         for index in range(request.count)
