@@ -78,6 +78,16 @@ class Uploads:
             part.unlink(missing_ok=True)
         return target
 
+    def join(self, batch: str, other: str) -> None:
+        """The files of `other` become this upload's. Raises UserError when it would be too many; then they are gone."""
+        folder, more = self.folder(batch), self.files(other)
+        if len(self.files(batch)) + len(more) > MAX_FILES:
+            self.drop(other)
+            raise UserError(f"{MAX_FILES} photos are enough for one upload.", "Add the others afterwards.")
+        for path in more:
+            path.replace(_free(folder, path.name))
+        self.drop(other)
+
     def drop(self, batch: str, name: str = "") -> None:
         """One file, or all of an upload."""
         if name:

@@ -15,11 +15,11 @@ from fastapi import FastAPI, Request
 from gradio import themes
 
 from facechain.ui import endpoints, login, pictures
-from facechain.ui.desk import Desk, Shop
-from facechain.ui.html import board, esc, notice
+from facechain.ui.desk import OPEN, Desk, Shop
+from facechain.ui.html import board, esc, go, notice
 from facechain.ui.phrases import Words
 from facechain.ui.sessions import OWNER, Gate, Mode, Sessions
-from facechain.ui.tabs import TABS
+from facechain.ui.tabs import TABS, models
 from facechain.ui.watch import Watch
 
 _HERE = Path(__file__).parent
@@ -31,13 +31,14 @@ def mount(app: FastAPI, sessions: Sessions) -> FastAPI:
     app.include_router(pictures.router)
     app.include_router(login.router(sessions))
     for language, path in PATHS.items():
+        w = Words(language=language)
         gr.mount_gradio_app(
             app,
-            page(Words(language=language), sessions),
+            page(w, sessions),
             path,
             auth_dependency=_owner,
             css_paths=[_HERE / "app.css"],
-            head=f"<script>{(_HERE / 'board.js').read_text('utf-8')}</script>",
+            head=f"<script>{(_HERE / 'board.js').read_text('utf-8')}</script><style>{_titles(w)}</style>",
             theme=_theme(),
             footer_links=[],
             run_history=False,
@@ -59,7 +60,7 @@ def page(w: Words, sessions: Sessions) -> gr.Blocks:
         )
         shop = Shop(w=w, watch=Watch(), blocks=blocks, safe_only=safe_only)
         head = board("head")
-        shop.watch.add(head, partial(_head, sessions), sign=Desk.stuck)
+        shop.watch.add(head, partial(_head, sessions), kinds=("fetch",), sign=Desk.stuck)
         with gr.Tabs(elem_id="tabs"):
             for id, build in TABS.items():
                 with gr.Tab(w(f"tab.{id}"), id=id, elem_id=f"tab-{id}"):
@@ -86,11 +87,21 @@ def _head(sessions: Sessions, desk: Desk) -> str:
         who = f"{esc(w('app.user', name=desk.owner))} {out}"
     other, path, name = ("zh", "/zh/", "中文") if w.language == "en" else ("en", "/", "English")
     stuck = notice(w("app.no_worker"), "warn") if desk.stuck() else ""
+    fetching = any(job.state in OPEN for job in desk.recent("fetch"))
+    if missing := () if fetching else models.needed(desk):
+        fetch = go(w("tab.models"), w("app.fetch"))
+        stuck += f'<div class="notice warn line">{esc(w("models.core_missing", count=len(missing)))} {fetch}</div>'
     return (
         f'<header class="head"><div><h1>FaceChain</h1><p>{esc(w("app.tagline"))}</p></div>'
         f'<div class="head-side"><span class="muted">{who}</span>'
         f'<a class="btn small quiet" href="{path}" lang="{other}" hreflang="{other}">{name}</a></div></header>{stuck}'
     )
+
+
+def _titles(w: Words) -> str:
+    """Gradio heads what pops up with the English names of its kinds; these rules put our words in their place."""
+    said = {"error": w("error.title"), "warning": w("people.refused"), "info": w("app.info")}
+    return "".join(f'.toast-title.{kind}::before {{ content: "{text}"; }}' for kind, text in said.items())
 
 
 def _theme() -> themes.Base:
@@ -107,4 +118,9 @@ def _theme() -> themes.Base:
         button_primary_background_fill_hover="*primary_800",
         button_primary_background_fill_dark="*primary_700",
         button_primary_background_fill_hover_dark="*primary_600",
+        # The small print of fields, dark enough to be read.
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_400",
+        input_placeholder_color="*neutral_600",
+        input_placeholder_color_dark="*neutral_300",
     )

@@ -29,10 +29,18 @@
     line.dataset.kind = kind || ''
   }
 
-  async function upload(box, files, trigger) {
+  // Of a folder only the pictures are taken; a file chosen by itself is sent and, if it must be, refused by name.
+  const picture = (file) => !file.name.startsWith('.') &&
+    (file.type.startsWith('image/') || /\.(heic|heif|avif|webp|tiff?|bmp)$/i.test(file.name))
+
+  async function upload(box, files, trigger, folder) {
     if (!files.length || box.dataset.busy) return
-    box.dataset.busy = '1'
     const words = JSON.parse(box.dataset.words)
+    const all = files.length
+    if (folder) files = files.filter(picture)
+    const others = files.length < all ? words.others.replace('{count}', all - files.length) : ''
+    if (!files.length) return tell(box, others, 'bad')
+    box.dataset.busy = '1'
     const batch = box.dataset.batch || [...crypto.getRandomValues(new Uint8Array(8))]
       .map((b) => b.toString(16).padStart(2, '0')).join('')
     const bar = box.querySelector('progress')
@@ -57,15 +65,17 @@
     }
     delete box.dataset.busy
     if (bar) bar.hidden = true
-    tell(box, refused.map((r) => r.what).join('\n'), 'bad')
+    tell(box, [...refused.map((r) => r.what), ...(others ? [others] : [])].join('\n'), refused.length ? 'bad' : '')
     trigger('click', { do: 'uploaded', id: batch, fields: { refused, sent: files.length - refused.length } })
   }
 
   async function dropped(transfer) {
     const files = []
+    let folder = false
     async function walk(entry) {
       if (entry.isFile) files.push(await new Promise((ok, no) => entry.file(ok, no)))
       else if (entry.isDirectory) {
+        folder = true
         const reader = entry.createReader()
         for (;;) {
           const some = await new Promise((ok, no) => reader.readEntries(ok, no))
@@ -75,9 +85,9 @@
       }
     }
     const entries = [...transfer.items].map((i) => i.webkitGetAsEntry && i.webkitGetAsEntry()).filter(Boolean)
-    if (!entries.length) return [...transfer.files]
+    if (!entries.length) return { files: [...transfer.files], folder }
     for (const entry of entries) await walk(entry)
-    return files
+    return { files, folder }
   }
 
   // Where there is no room for all tabs, the others are behind the menu at their end.
@@ -105,8 +115,11 @@
     if (none) none.hidden = shown > 0
   }
 
-  window.facechainBoard = (element, trigger) => {
-    let sought = '', group = ''
+  let acted = false // somebody did something on this page; until then nothing moves by itself
+
+  window.facechainBoard = (element, send) => {
+    let sought = '', group = '', looked = ''
+    const trigger = (...what) => { acted = true; send(...what) }
     element.addEventListener('click', (event) => {
       const theme_ = event.target.closest('[data-theme-choice]')
       if (theme_) { store.set('facechain-theme', theme_.dataset.themeChoice); theme(theme_.dataset.themeChoice); return }
@@ -136,8 +149,8 @@
       if (event.target.matches('[data-cut]')) event.target.closest('.compare').style.setProperty('--cut', event.target.value + '%')
     })
     element.addEventListener('change', (event) => {
-      if (event.target.matches('input[type=file][data-files]')) {
-        upload(event.target.closest('[data-drop]'), [...event.target.files], trigger)
+      if (event.target.matches('input[type=file]')) {
+        upload(event.target.closest('[data-drop]'), [...event.target.files], trigger, 'folder' in event.target.dataset)
         event.target.value = ''
         return
       }
@@ -155,7 +168,9 @@
     })
     element.addEventListener('drop', async (event) => {
       const box = event.target.closest('[data-drop]')
-      if (box) upload(box, await dropped(event.dataTransfer), trigger)
+      if (!box) return
+      const { files, folder } = await dropped(event.dataTransfer)
+      upload(box, files, trigger, folder)
     })
     // A board drawn anew keeps what was typed into its search.
     new MutationObserver(() => {
@@ -164,6 +179,11 @@
       if (group) element.querySelectorAll('[data-group]').forEach((c) =>
         c.setAttribute('aria-pressed', String(c.dataset.group === group)))
       if (sought || group) search(element)
+      const news = element.querySelector('[data-look]')
+      if (news && acted && news.dataset.look !== looked && news.checkVisibility()) {
+        news.scrollIntoView({ behavior: 'smooth', block: 'start' })
+      }
+      looked = news ? news.dataset.look : ''
     }).observe(element, { childList: true, subtree: true })
     window.facechainTheme()
   }

@@ -51,8 +51,9 @@ def fits(
     """Every engine: first those that can start, and of these the ones that need no training."""
     photos = min((p.photos + p.held_out for p in desk.faces.people() if p.name in people), default=0)
     painted_into = template or bool(style.template_pack)
+    here = (desk.w("engine.missing", packs=style.template_pack),) if lacks_picture(desk, style) else ()
     found = [
-        Fit(offer=offer, obstacles=_obstacles(desk, offer, photos, len(people), painted_into, safe_only))
+        Fit(offer=offer, obstacles=here + _obstacles(desk, offer, photos, len(people), painted_into, safe_only))
         for offer in offers(desk, base)
     ]
     return sorted(found, key=lambda fit: (not fit.ready, fit.offer.card.learns != "instantly"))
@@ -64,6 +65,11 @@ def offers(desk: Desk, base: str) -> tuple[Offer, ...]:
         return desk.faces.engines(desk.check_base(base))
     except UserError:
         return desk.faces.engines()
+
+
+def lacks_picture(desk: Desk, style: Style) -> bool:
+    """Whether the picture this look paints into has not been fetched."""
+    return bool(style.template_pack) and not desk.faces.tools.packs.status(style.template_pack).present
 
 
 def _obstacles(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,11 @@ class Optional:
             what = w("field.bad", label=self.label, given=text[:40])
             raise UserError(what, w("field.bad.next", least=f"{self.least:g}", most=f"{self.most:g}"))
         return value
+
+
+def choices(known: Sequence[Any], now: Any, wanted: Any, **more: Any) -> Any:
+    """New choices; the value is touched only when it must change, or it would undo what is picked meanwhile."""
+    return gr.update(choices=list(known), **({} if now == wanted else {"value": wanted}), **more)
 
 
 def optional(

@@ -69,6 +69,11 @@ def notice(text: str, kind: str = "") -> str:
     return f'<p class="notice {kind}" role="{role}">{esc(text)}</p>' if text else ""
 
 
+def look_here(key: object) -> str:
+    """Marks what a page scrolls to once it appears after a click there; another `key` is another appearance."""
+    return f' data-look="{esc(key)}"'
+
+
 def go(tab: str, text: str, kind: str = "primary") -> str:
     """A button that opens another tab."""
     return f'<button type="button" class="btn {kind}" data-tab="{esc(tab)}">{esc(text)}</button>'
@@ -80,13 +85,21 @@ def dropzone(w: Words, title: str, text: str, *, many: bool = True) -> str:
         "sending": w.raw("drop.sending"),
         "large": w.raw("drop.large").replace("{limit}", str(MAX_BYTES // 1_000_000)),
         "lost": w.raw("drop.lost"),
+        "others": w.raw("drop.others"),
     }
     several = " multiple" if many else ""
+    folder = (
+        f'<label class="btn quiet folder">{esc(w("drop.folder"))}'
+        '<input type="file" data-folder webkitdirectory></label>'
+        if many
+        else ""
+    )
     return (
         f'<div class="drop" data-drop data-limit="{MAX_BYTES}" data-words="{esc(json.dumps(words))}">'
         f'<label><span class="drop-title">{esc(title)}</span><span class="muted">{esc(text)}</span>'
-        f'<span class="btn primary" aria-hidden="true">{esc(w("drop.choose"))}</span>'
+        f'<span class="btn primary" aria-hidden="true">{esc(w("drop.choose" if many else "drop.choose_one"))}</span>'
         f'<input type="file" data-files accept="image/*,.heic,.heif,.avif"{several} aria-label="{esc(title)}"></label>'
+        f"{folder}"
         f'<progress hidden aria-label="{esc(w("drop.progress"))}"></progress>'
         '<p class="said" data-said role="status"></p></div>'
     )
@@ -113,6 +126,8 @@ def failure(w: Words, job: Job) -> str:
     """What went wrong and what to do; where the terminal is needed, in words for who has none."""
     if "facechain jobs retry" in job.next_step:
         return f"{w('job.lost')} {w('job.lost.next')}"
+    if "facechain packs fetch" in job.next_step:
+        return f"{job.error} {w('job.models.next')}"
     return f"{job.error} {job.next_step}".strip()
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from facechain import bootstrap
-from facechain.types import Job, JobState
+from facechain.types import Call, Job, JobState
 from facechain.ui.desk import OPEN, Desk
-from facechain.ui.html import button, empty, esc, go, progress, url
+from facechain.ui.html import button, empty, esc, go, notice, progress, url
 from facechain.ui.phrases import Words
 from facechain.ui.portraits import card, summary
 
@@ -51,11 +51,9 @@ def shown(desk: Desk, job: Job | None) -> str:
         return f'<section aria-live="polite">{working}<div class="grid portraits">{cards}</div></section>'
     if not made:
         return working or empty(w("results.none"), w("results.none.next"))
-    none = (
-        ""
-        if job.state is not JobState.DONE or any(p.verdicts[0].kept for p in made)
-        else f'<p class="notice warn" role="status">{esc(w("results.no_likeness"))}</p>'
-    )
+    alike = any(all(verdict.call is Call.SAME for verdict in portrait.verdicts) for portrait in made)
+    kept = any(portrait.verdicts[0].kept for portrait in made)
+    none = "" if job.state is not JobState.DONE or alike or kept else notice(w("results.no_likeness"), "warn")
     head = (
         f'<div class="panel-head"><h3>{esc(summary(w, made))}</h3><div class="line">'
         f"{go(w('tab.gallery'), w('results.gallery'), '')}{button('clear', w('results.clear'), job.id, 'quiet')}</div>"

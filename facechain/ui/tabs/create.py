@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from facechain import bootstrap
 from facechain.errors import UserError
-from facechain.types import Style
+from facechain.types import Job, Style
 from facechain.ui import results
 from facechain.ui.desk import Desk, Shop
-from facechain.ui.engines import default_base, explain, fits, machine_line
-from facechain.ui.fields import optional
+from facechain.ui.engines import default_base, explain, fits, lacks_picture, machine_line
+from facechain.ui.fields import choices, optional
 from facechain.ui.html import asked, badge, board, button, dropzone, empty, esc, go, url
 from facechain.ui.phrases import Words
 
 CONTROLS = ("openpose", "depth", "canny")
+MOST = 24  # portraits asked for at once
 
 
 def build(shop: Shop) -> None:
@@ -24,18 +26,23 @@ def build(shop: Shop) -> None:
     first = next((style.id for style in bootstrap.studio().styles() if style.template_pack), "")
     style = gr.State(first)  # one that can start now is chosen to begin with
     pose = gr.State({})  # batch and name of a picture to follow
-    hidden = gr.State("")  # a finished run that was cleared away
+    hidden_run = gr.State("")  # a finished one that was cleared away
     nobody = board("create-nobody")
     with gr.Row(equal_height=False, elem_classes="split"):
         with gr.Column(scale=5, min_width=320):
             people = gr.CheckboxGroup(choices=[], label=w("create.people"), elem_id="create-people")
             looks = board("create-looks")
             prompt = gr.Textbox(
-                "", label=w("create.prompt"), placeholder=w("create.prompt.hint"), lines=2, max_length=2000
+                "",
+                label=w("create.prompt"),
+                placeholder=w("create.prompt.hint"),
+                lines=2,
+                max_length=2000,
+                elem_id="create-prompt",
             )
             with gr.Row():
-                count = gr.Slider(1, 24, value=4, step=1, label=w("create.count"), elem_id="create-count")
-                keep = gr.Slider(1, 24, value=4, step=1, label=w("create.keep"))
+                count = gr.Slider(1, MOST, value=4, step=1, label=w("create.count"), elem_id="create-count")
+                keep = gr.Slider(1, MOST, value=4, step=1, label=w("create.keep"))
             engine = gr.Dropdown(
                 choices=[(w("engine.auto"), "")], value="", label=w("create.engine"), elem_id="create-engine"
             )
@@ -44,6 +51,7 @@ def build(shop: Shop) -> None:
                 with gr.Row():
                     seed = optional(w, "create.seed", int, 0, 2**32 - 1, "create.seed.help", elem_id="create-seed")
                     budget = optional(w, "create.budget", int, 1, 500, "create.budget.help")
+                    floor = optional(w, "create.floor", float, -1, 1, "create.floor.help", elem_id="create-floor")
                 strength = gr.Slider(
                     0, 1, value=1, step=0.05, label=w("create.strength"), info=w("create.strength.help")
                 )
@@ -52,6 +60,9 @@ def build(shop: Shop) -> None:
                     steps = optional(w, "create.steps", int, 1, 200)
                     guidance = optional(w, "create.guidance", float, 0, 30)
                     scale = optional(w, "create.scale", float, 0, 2)
+                with gr.Row():
+                    width = optional(w, "create.width", int, 64, 4096, "create.size.help")
+                    height = optional(w, "create.height", int, 64, 4096, "create.size.help")
                 posed = board("create-pose", _pose(w, {}))
                 control = gr.Radio(
                     [(w(f"create.control.{kind}"), kind) for kind in CONTROLS],
@@ -73,7 +84,7 @@ def build(shop: Shop) -> None:
     shop.watch.add(
         shown,
         lambda desk, hidden: results.shown(desk, results.newest(desk, template=False, hidden=hidden)),
-        [hidden],
+        [hidden_run],
         kinds=("make",),
         live=True,
     )
@@ -121,34 +132,58 @@ def build(shop: Shop) -> None:
                 keep=min(int(given[keep]), most or made),
                 budget=most,
                 seed=seed.read(w, given[seed.box]),
+                floor=floor.read(w, given[floor.box]),
                 options=options,
+                **{name: field.read(w, given[field.box]) for name, field in sides.items() if chosen != "template"},
                 pose={"": str(desk.uploads.file(**given[pose]))} if "control" in options else {},
                 format=given[format_],
             ),
         )
         return results.shown(desk, results.newest(desk, template=False)), ""
 
+    sides = {"width_px": width, "height_px": height}
     finer = {"steps": steps, "guidance": guidance, "scale": scale, "shape": shape}
-    others = {prompt, count, keep, seed.box, budget.box, strength, negative, format_, pose, control}
-    asked_for = {people, style, engine, base, shop.safe_only, *others, *(field.box for field in finer.values())}
+    fields = (seed, budget, floor, *sides.values(), *finer.values())
+    others = {prompt, count, keep, strength, negative, format_, pose, control}
+    asked_for = {people, style, engine, base, shop.safe_only, *others, *(field.box for field in fields)}
     shop.look_at(make.click, "create-results")
-    shop.on(make.click, on_make, asked_for, [shown, hidden])
+    shop.on(make.click, on_make, asked_for, [shown, hidden_run])
 
-    def on_shown(request: gr.Request, event: gr.EventData, hidden: str) -> tuple[Any, ...]:
+    def again(desk: Desk, job: Job) -> dict[Any, Any]:
+        """Every field as it was for that run."""
+        was = {**job.arguments, **(job.arguments.get("options") or {})}
+        picture = _still_there(desk, (job.arguments.get("pose") or {}).get("", ""))
+        texts = {"prompt": prompt, "negative": negative, "base": base, "engine": engine, "style": style}
+        numbers = {"seed": seed, "budget": budget, "floor": floor, **sides, **finer}
+        return {
+            people: list(was["people"]),
+            count: min(int(was.get("count", 4)), MOST),
+            keep: min(int(was.get("keep", 4)), MOST),
+            strength: was.get("strength", 1),
+            control: was.get("control", CONTROLS[0]),
+            format_: was.get("format", "png"),
+            pose: picture,
+            posed: _pose(w, picture),
+            **{box: was.get(name, "") for name, box in texts.items()},
+            **{field.box: str(was.get(name, "")) for name, field in numbers.items()},
+        }
+
+    def on_shown(request: gr.Request, event: gr.EventData, hidden: str) -> dict[Any, Any]:
         desk, (do, id, _) = shop.desk(request), asked(event)
-        again: tuple[Any, ...] = (gr.skip(), gr.skip(), gr.skip())
+        fields: dict[Any, Any] = {}
         if do in ("clear", "dismiss"):
             hidden = id
         elif do == "again":
-            portrait = desk.faces.portrait(id)
-            recipe = portrait.recipe
-            again = (str(recipe.get("seed")), list(portrait.people), str(recipe.get("style") or ""))
-            gr.Info(w("create.again", seed=recipe.get("seed")))
+            job = desk.job(desk.faces.portrait(id).run)
+            fields = again(desk, job)
+            gr.Info(w("create.again", seed=job.arguments.get("seed")))
         else:
             results.act(desk, do, id)
-        return hidden, results.shown(desk, results.newest(desk, template=False, hidden=hidden)), *again
+        made = results.shown(desk, results.newest(desk, template=False, hidden=hidden))
+        return {hidden_run: hidden, shown: made, **fields}
 
-    shop.on(shown.click, on_shown, [hidden], [hidden, shown, seed.box, people, style])
+    filled = [*others, people, style, engine, base, posed, *(field.box for field in fields)]
+    shop.on(shown.click, on_shown, [hidden_run], [hidden_run, shown, *filled])
 
 
 def _pose(w: Words, picture: dict[str, str]) -> str:
@@ -156,6 +191,16 @@ def _pose(w: Words, picture: dict[str, str]) -> str:
         return dropzone(w, w("create.pose"), "", many=False)
     shown = url("pictures", "upload", picture["batch"], picture["name"], w=240)
     return f'<div class="line"><img class="mini" src="{shown}" alt="">{button("discard", w("create.pose.none"))}</div>'
+
+
+def _still_there(desk: Desk, path: str) -> dict[str, str]:
+    """Batch and name of a picture a run followed; empty when it followed none, or it is gone."""
+    *_, batch, name = ("", "", *Path(path).parts)
+    try:
+        desk.uploads.file(batch, name)
+    except UserError:
+        return {}
+    return {"batch": batch, "name": name}
 
 
 # ── pieces ───────────────────────────────────────────────────────────────────────────────────────
@@ -171,13 +216,13 @@ def _nobody(desk: Desk) -> str:
 def _choices(desk: Desk, chosen: list[str]) -> Any:
     names = [person.name for person in desk.faces.people()]
     kept = [name for name in chosen or () if name in names]
-    return gr.update(choices=names, value=kept or names[:1], visible=bool(names))
+    return choices(names, chosen, kept or names[:1], visible=bool(names))
 
 
 def _engines(desk: Desk, chosen: str) -> Any:
     w = desk.w
     named = [(w.engine_title(o.card.name, o.card.title), o.card.name) for o in desk.faces.engines()]
-    return gr.update(choices=[(w("engine.auto"), ""), *named], value=chosen or "")
+    return choices([(w("engine.auto"), ""), *named], chosen, chosen or "")
 
 
 def _looks(desk: Desk, chosen: str) -> str:
@@ -190,7 +235,7 @@ def _looks(desk: Desk, chosen: str) -> str:
         f"{esc(w.group(g) if g else w('create.all'))}</button>"
         for g in ("", *groups)
     )
-    cards = "".join(_look(w, s, s.id == chosen) for s in styles)
+    cards = "".join(_look(desk, s, s.id == chosen) for s in styles)
     return (
         f'<div class="field-title" id="looks-title">{esc(w("create.style"))}</div>'
         f'<div class="line"><input type="search" class="search" data-search placeholder="{esc(w("create.search"))}" '
@@ -201,10 +246,11 @@ def _looks(desk: Desk, chosen: str) -> str:
     )
 
 
-def _look(w: Words, style: Style, chosen: bool) -> str:
+def _look(desk: Desk, style: Style, chosen: bool) -> str:
+    w = desk.w
     title = w.style_title(style.id, style.title)
     words = f"{title} {style.title} {style.group} {w.group(style.group)} {style.id.replace('_', ' ')}"
-    here = badge(w("create.here"), "good") if style.template_pack else ""
+    here = badge(w("create.here"), "good") if style.template_pack and not lacks_picture(desk, style) else ""
     return (
         f'<button type="button" class="card look" data-do="style" data-id="{esc(style.id)}"'
         f' aria-pressed="{str(chosen).lower()}" '

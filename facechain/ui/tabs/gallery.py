@@ -11,6 +11,7 @@ from facechain.errors import UserError
 from facechain.types import Call
 from facechain.ui import results
 from facechain.ui.desk import Desk, Shop
+from facechain.ui.fields import choices
 from facechain.ui.html import asked, board, button, empty, esc, go, url
 from facechain.ui.phrases import Words
 from facechain.ui.portraits import call_badge, card, compare
@@ -54,8 +55,8 @@ def build(shop: Shop) -> None:
     everything = [*filters, picked, side_by_side, pages]
 
     shop.watch.add(shown, _shown, everything, kinds=("make",))
-    for output, choices in ((person, _people), (style, _styles), (engine, _engines)):
-        shop.watch.add(output, choices, [output], kinds=("make", "enrol"))
+    for output, known in ((person, _people), (style, _styles), (engine, _engines)):
+        shop.watch.add(output, known, [output], kinds=("make", "enrol"))
 
     def on_filter(request: gr.Request, *values: Any) -> tuple[Any, ...]:
         return [], False, 1, _shown(shop.desk(request), *values, [], False, 1)
@@ -110,7 +111,7 @@ def _engines(desk: Desk, chosen: str) -> Any:
 
 def _choices(first: str, known: list[tuple[str, str]], chosen: str) -> Any:
     values = {value for _, value in known}
-    return gr.update(choices=[(first, ""), *known], value=chosen if chosen in values else "")
+    return choices([(first, ""), *known], chosen, chosen if chosen in values else "")
 
 
 def _filtered(

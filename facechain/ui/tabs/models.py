@@ -24,10 +24,11 @@ def build(shop: Shop) -> None:
     gr.HTML(f'<p class="muted">{esc(w("models.intro"))}</p>')
     shop.safe_only.render()
     shown = board("models")
-    shop.watch.add(shown, _shown, [shop.safe_only], kinds=("fetch",), live=True)
-    shop.draw(shop.safe_only.input, _shown, [shop.safe_only], [shown])
+    hidden = gr.State("")  # a fetch that ended badly and was closed
+    shop.watch.add(shown, _shown, [shop.safe_only, hidden], kinds=("fetch",), live=True)
+    shop.draw(shop.safe_only.input, _shown, [shop.safe_only, hidden], [shown])
 
-    def on_shown(request: gr.Request, event: gr.EventData, safe_only: bool) -> Any:
+    def on_shown(request: gr.Request, event: gr.EventData, safe_only: bool, closed: str) -> Any:
         desk, (do, id, _) = shop.desk(request), asked(event)
         packs = desk.faces.tools.packs
         if do == "fetch":
@@ -35,27 +36,35 @@ def build(shop: Shop) -> None:
                 raise UserError(w("models.not_safe"), w("models.not_safe.next"))
             desk.submit("fetch", {"ids": [id]})
         elif do == "core":
-            desk.submit("fetch", {"set": "core"})
+            desk.submit("fetch", {"ids": needed(desk)})
         elif do == "cancel":
             bootstrap.jobs().cancel(id, desk.owner)
         elif do == "retry":
             bootstrap.jobs().retry(id, desk.owner)
+        elif do == "dismiss":
+            closed = id
         desk.changed()
-        return _shown(desk, safe_only)
+        return _shown(desk, safe_only, closed), closed
 
-    shop.on(shown.click, on_shown, [shop.safe_only], [shown])
+    shop.on(shown.click, on_shown, [shop.safe_only, hidden], [shown, hidden])
 
 
-def _shown(desk: Desk, safe_only: bool) -> str:
+def needed(desk: Desk) -> list[str]:
+    """Packs not here yet without which nobody can be added, and the pictures there are to paint into."""
+    packs = desk.faces.tools.packs
+    pictures = dict.fromkeys(style.template_pack for style in desk.faces.styles() if style.template_pack)
+    return [id for id in (*bootstrap.SETS["core"], *pictures) if not packs.status(id).present]
+
+
+def _shown(desk: Desk, safe_only: bool, hidden: str) -> str:
     w, packs = desk.w, desk.faces.tools.packs
     jobs = [job for job in desk.recent("fetch") if job.state in OPEN]
-    latest = desk.recent("fetch")[:1]
+    latest = [job for job in desk.recent("fetch")[:1] if job.id != hidden]
     working = "".join(progress(w, job, _title(w, job), bytes_=True) for job in jobs or latest)
     known = packs.list()
     listed = [status for status in known if not safe_only or status.commercial == "yes"]
     here = [status for status in known if status.present]
-    core = {status.id: status.present for status in known if status.id in bootstrap.SETS["core"]}
-    missing = [id for id, present in core.items() if not present]
+    missing = needed(desk)
     need = (
         notice(w("models.core_missing", count=len(missing)), "warn") + button("core", w("models.core"), kind="primary")
         if missing and not jobs
@@ -93,7 +102,7 @@ def _pack(w: Words, status: Status, licence_url: str, fetching: bool) -> str:
     )
     return (
         f'<div class="pack"><div><strong>{esc(status.title)}</strong><small class="muted">'
-        f"{esc(w.role(status.role))} · {esc(size(status.bytes))}"
+        f"{esc(w.role(status.role))} · {esc(size(status.bytes) if status.bytes else w('models.unsized'))}"
         f' · {licence}</small></div><div class="badges">{state}{unsure}'
         f"{badge(w(f'commercial.{status.commercial}'), _COMMERCIAL.get(status.commercial, 'warn'))}</div>{fetch}</div>"
     )

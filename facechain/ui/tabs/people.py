@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,21 @@ from facechain.people.names import slug
 from facechain.types import Job, JobState
 from facechain.ui import results
 from facechain.ui.desk import OPEN, ROOM, Desk, Shop
-from facechain.ui.html import asked, badge, board, button, dropzone, empty, esc, facts, go, notice, progress, url
+from facechain.ui.html import (
+    asked,
+    badge,
+    board,
+    button,
+    dropzone,
+    empty,
+    esc,
+    facts,
+    go,
+    look_here,
+    notice,
+    progress,
+    url,
+)
 from facechain.ui.phrases import Words
 from facechain.ui.portraits import call_badge
 from facechain.ui.verdicts import verdict_of
@@ -30,11 +43,13 @@ def build(shop: Shop) -> None:
     opened = gr.State("")  # name of the person shown
     batch = gr.State("")  # the upload being looked at
     group = gr.State([])  # photo names chosen from a mixed album; empty: all accepted ones
+    hidden = gr.State("")  # a judging that was closed
     people = board("people")
     gr.HTML(f'<h2 class="section">{esc(w("people.add"))}</h2><p class="muted">{esc(w("people.add.help"))}</p>')
     drop = board("people-drop", dropzone(w, w("people.drop"), w("people.drop.help")))
     checked = board("people-checked")
     with gr.Group(visible=False, elem_id="people-form") as form:
+        gr.HTML(f'<h2 class="section">{esc(w("people.who"))}</h2>', elem_classes="form-title")
         with gr.Row():
             name = gr.Textbox("", label=w("people.name"), placeholder=w("people.name.hint"), max_length=80)
             by = gr.Textbox("", label=w("people.by"), placeholder=w("people.by.hint"), max_length=500)
@@ -46,7 +61,7 @@ def build(shop: Shop) -> None:
     shop.watch.add(people, _people, [opened], kinds=("enrol", "make"))
     shop.watch.add(checked, _checked, [batch, group], kinds=(*_LOOKED, "enrol"), live=True)
     shop.watch.add(form, lambda desk, batch: gr.update(visible=_ready(desk, batch)), [batch], kinds=(*_LOOKED, "enrol"))
-    shop.watch.add(judge, _judged, [opened], kinds=("judge",), live=True)
+    shop.watch.add(judge, _judged, [opened, hidden], kinds=("judge",), live=True)
 
     def on_people(request: gr.Request, event: gr.EventData, current: str) -> tuple[Any, ...]:
         desk, (do, id, fields) = shop.desk(request), asked(event)
@@ -67,17 +82,18 @@ def build(shop: Shop) -> None:
 
     shop.on(people.click, on_people, [opened], [opened, people, judge])
 
-    def on_drop(request: gr.Request, event: gr.EventData) -> tuple[Any, ...]:
+    def on_drop(request: gr.Request, event: gr.EventData, current: str) -> tuple[Any, ...]:
         desk, (do, id, _) = shop.desk(request), asked(event)
-        if do != "uploaded":
+        if do != "uploaded" or not desk.uploads.files(id):
             return gr.skip(), gr.skip(), gr.skip()
-        paths = [str(path) for path in desk.uploads.files(id)]
-        if not paths:
-            return gr.skip(), gr.skip(), gr.skip()
-        desk.submit("check", {"paths": paths})
+        before = current if current and desk.uploads.files(current) else _newest_batch(desk)
+        if before and before != id:  # more photos for those that wait already
+            desk.uploads.join(before, id)
+            id = before
+        desk.submit("check", {"paths": [str(path) for path in desk.uploads.files(id)]})
         return id, [], _checked(desk, id, [])
 
-    shop.on(drop.click, on_drop, None, [batch, group, checked])
+    shop.on(drop.click, on_drop, [batch], [batch, group, checked])
 
     def on_checked(request: gr.Request, event: gr.EventData, current: str, chosen: list[str]) -> tuple[Any, ...]:
         desk, (do, id, _) = shop.desk(request), asked(event)
@@ -129,7 +145,7 @@ def build(shop: Shop) -> None:
         [checked, form, name, by, purpose, agree, opened],
     )
 
-    def on_judge(request: gr.Request, event: gr.EventData, current: str) -> Any:
+    def on_judge(request: gr.Request, event: gr.EventData, current: str, closed: str) -> Any:
         desk, (do, id, fields) = shop.desk(request), asked(event)
         results.warn(w, fields)
         if do == "uploaded" and desk.uploads.files(id):
@@ -138,10 +154,12 @@ def build(shop: Shop) -> None:
             bootstrap.jobs().cancel(id, desk.owner)
         elif do == "retry":
             bootstrap.jobs().retry(id, desk.owner)
+        elif do == "dismiss":
+            closed = id
         desk.changed()
-        return _judged(desk, current)
+        return _judged(desk, current, closed), closed
 
-    shop.on(judge.click, on_judge, [opened], [judge])
+    shop.on(judge.click, on_judge, [opened, hidden], [judge, hidden])
 
 
 # ── everybody, and one of them ───────────────────────────────────────────────────────────────────
@@ -186,7 +204,8 @@ def _detail(desk: Desk, person: PersonSummary) -> str:
         "forget", w("people.forget"), person.name, "danger", confirm=w("people.forget.sure", name=person.name)
     )
     return (
-        f'<section class="panel" aria-label="{esc(person.name)}"><div class="panel-head"><h3>{esc(person.name)}</h3>'
+        f'<section class="panel" aria-label="{esc(person.name)}"{look_here(person.name)}>'
+        f'<div class="panel-head"><h3>{esc(person.name)}</h3>'
         f'<div class="line">{go(w("tab.create"), w("people.make"))}{forget}</div></div>{consent}'
         f'<p class="muted">{esc(w("people.held_out.help"))}</p><div class="grid photos">{photos}</div></section>'
     )
@@ -269,18 +288,19 @@ def _checked(desk: Desk, batch: str, chosen: list[str]) -> str:
                 photos=result.get("photos", 0),
                 held_out=result.get("held_out", 0),
             )
-            return f"{notice(said, 'good')}"
+            return notice(said, "good") + go(w("tab.create"), w("people.make"))
         return progress(w, newest, w("job.enrol", name=newest.arguments.get("name", "")))
     title = w("job.check" if newest.kind == "check" else "job.sort", count=len(newest.arguments.get("paths", ())))
     if newest.state is not JobState.DONE:
         return progress(w, newest, title)
     files = {path.name for path in desk.uploads.files(batch)}
     if newest.kind == "sort":
-        return _persons(w, batch, newest.result or {}, files, chosen)
-    return _outcomes(w, batch, newest.result or {}, files)
+        return _persons(w, newest, batch, files, chosen)
+    return _outcomes(w, newest, batch, files)
 
 
-def _outcomes(w: Words, batch: str, result: Mapping[str, Any], files: set[str]) -> str:
+def _outcomes(w: Words, job: Job, batch: str, files: set[str]) -> str:
+    result = job.result or {}
     accepted = [one for one in result.get("accepted", ()) if one["photo_name"] in files]
     refused = [one for one in result.get("rejections", ()) if one["photo_name"] in files]
     good = "".join(
@@ -305,13 +325,19 @@ def _outcomes(w: Words, batch: str, result: Mapping[str, Any], files: set[str]) 
     head = (
         '<div class="panel-head"><h3>'
         f"{esc(w('people.checked', accepted=len(accepted), total=len(accepted) + len(refused)))}</h3>"
-        f"{button('discard', w('people.discard'), kind='quiet')}</div>"
+        f'<div class="line">{_onward(w, "" if mixed else "primary") if accepted else ""}'
+        f"{button('discard', w('people.discard'), kind='quiet')}</div></div>"
     )
     none = notice(w("people.none"), "bad") if not accepted else ""
     return (
-        f'<section class="panel" aria-live="polite">{head}{none}{few}{sort}<div class="grid photos">'
+        f'<section class="panel" aria-live="polite"{look_here(job.id)}>{head}{none}{few}{sort}<div class="grid photos">'
         f"{good}{bad}</div></section>"
     )
+
+
+def _onward(w: Words, kind: str) -> str:
+    """To the form below the photos, however many there are."""
+    return f'<a class="btn {kind}" href="#people-form">{esc(w("people.onward"))}</a>'
 
 
 def _thumb(w: Words, batch: str, name: str, mark: str, text: str, tags: Any = ()) -> str:
@@ -329,9 +355,9 @@ def _thumb(w: Words, batch: str, name: str, mark: str, text: str, tags: Any = ()
     )
 
 
-def _persons(w: Words, batch: str, result: Mapping[str, Any], files: set[str], chosen: list[str]) -> str:
+def _persons(w: Words, job: Job, batch: str, files: set[str], chosen: list[str]) -> str:
     """A card a person found; two cards of one person may both be chosen."""
-    cards = []
+    result, cards = job.result or {}, []
     for number, names in enumerate(result.get("persons", ()), 1):
         there = sorted(set(names) & files)
         if not there:
@@ -358,7 +384,8 @@ def _persons(w: Words, batch: str, result: Mapping[str, Any], files: set[str], c
     rest = notice(w("people.left_out", count=len(left))) if left else ""
     many = notice(w("people.same"), "good") if len(chosen) else notice(w("people.choose"))
     return (
-        f'<section class="panel"><div class="panel-head"><h3>{esc(w("people.sorted", count=len(cards)))}</h3>'
+        f'<section class="panel"{look_here(job.id)}><div class="panel-head">'
+        f"<h3>{esc(w('people.sorted', count=len(cards)))}</h3>"
         f"{button('discard', w('people.discard'), kind='quiet')}</div>{many}"
         f'<div class="grid clusters">{"".join(cards)}</div>{rest}</section>'
     )
@@ -367,7 +394,7 @@ def _persons(w: Words, batch: str, result: Mapping[str, Any], files: set[str], c
 # ── is it really them ────────────────────────────────────────────────────────────────────────────
 
 
-def _judged(desk: Desk, opened: str) -> str:
+def _judged(desk: Desk, opened: str, hidden: str = "") -> str:
     """Any picture against the person shown above."""
     w = desk.w
     if not opened or opened not in {person.name for person in desk.faces.people()}:
@@ -375,9 +402,9 @@ def _judged(desk: Desk, opened: str) -> str:
     zone = dropzone(w, w("judge.drop", name=opened), w("judge.help"))
     job = next((job for job in desk.recent("judge") if job.arguments.get("name") == opened), None)
     shown = ""
-    if job and job.state is not JobState.DONE:
+    if job and job.id != hidden and job.state is not JobState.DONE:
         shown = progress(w, job, w("job.judge", name=opened))
-    elif job:
+    elif job and job.state is JobState.DONE:
         batch = _batch_of(job)
         rows = [
             (Path(one["path"]).name, verdict_of(one["verdicts"][0])) for one in (job.result or {}).get("portraits", ())

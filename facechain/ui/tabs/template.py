@@ -18,13 +18,15 @@ from facechain.ui.phrases import Words
 
 def build(shop: Shop) -> None:
     w = shop.w
-    picture = gr.State({})  # batch, name; faces: left, top, width, height in shares of the picture; who: face → name
+    picture = gr.State(
+        {}
+    )  # batch, name, ratio of its sides; faces: left, top, width, height in shares of the picture; who: face → name
     hidden = gr.State("")
     with gr.Row(equal_height=False, elem_classes="split"):
         with gr.Column(scale=5, min_width=320):
             nobody = board("template-nobody")
             drop = board("template-drop", dropzone(w, w("template.drop"), w("template.drop.help"), many=False))
-            faces = board("template-faces", empty(w("template.empty"), w("template.empty.next")))
+            faces = board("template-faces")
             strength = gr.Slider(0, 1, value=1, step=0.05, label=w("create.strength"), info=w("create.strength.help"))
             with gr.Row():
                 count = gr.Slider(1, 24, value=2, step=1, label=w("create.count"), elem_id="template-count")
@@ -47,10 +49,11 @@ def build(shop: Shop) -> None:
         files = desk.uploads.files(id) if do == "uploaded" else []
         if not files:
             return gr.skip(), gr.skip()
-        boxes, names = _boxes(desk, files[0]), _names(desk)
+        boxes, ratio = _boxes(desk, files[0])
+        names = _names(desk)
         largest = max(range(len(boxes)), key=lambda at: boxes[at][2] * boxes[at][3], default=-1)
         who = {str(largest): names[0]} if boxes and names else {}
-        state = {"batch": id, "name": files[0].name, "faces": boxes, "who": who}
+        state = {"batch": id, "name": files[0].name, "ratio": ratio, "faces": boxes, "who": who}
         return state, _faces(desk, state)
 
     shop.on(drop.click, on_drop, None, [picture, faces])
@@ -110,12 +113,13 @@ def build(shop: Shop) -> None:
     shop.on(shown.click, on_shown, [hidden], [hidden, shown, seed.box])
 
 
-def _boxes(desk: Desk, picture: Path) -> list[list[float]]:
-    """Left, top, width and height of each face as shares of the picture, left to right."""
+def _boxes(desk: Desk, picture: Path) -> tuple[list[list[float]], float]:
+    """Left, top, width and height of each face as shares of the picture, left to right; and its width by its height."""
     small, reduction = read_reduced(picture, 480)
     height, width = (side * reduction for side in small.pixels.shape[:2])
     found = [face.box_px.tolist() for face in desk.faces.faces(picture)]
-    return [[x0 / width, y0 / height, (x1 - x0) / width, (y1 - y0) / height] for x0, y0, x1, y1 in found]
+    boxes = [[x0 / width, y0 / height, (x1 - x0) / width, (y1 - y0) / height] for x0, y0, x1, y1 in found]
+    return boxes, width / height
 
 
 def _names(desk: Desk) -> list[str]:
@@ -151,11 +155,12 @@ def _faces(desk: Desk, state: dict[str, Any]) -> str:
     """The picture with its faces numbered from the left."""
     w = desk.w
     if not state:
-        return empty(w("template.empty"), w("template.empty.next"))
+        return ""
     boxes = "".join(_face(w, at, box, state["who"].get(str(at), "")) for at, box in enumerate(state["faces"]))
     picture = url("pictures", "upload", state["batch"], state["name"], w=960)
     found = w("template.found", count=len(state["faces"])) if state["faces"] else w("template.no_face")
     return (
-        f'<figure class="faces-picture"><div><img src="{picture}" alt="{esc(state["name"])}">{boxes}</div></figure>'
+        f'<figure class="faces-picture"><div style="aspect-ratio:{state["ratio"]:.4f}">'
+        f'<img src="{picture}" alt="{esc(state["name"])}">{boxes}</div></figure>'
         f"{notice(found, '' if state['faces'] else 'bad')}{button('discard', w('template.other'), kind='quiet small')}"
     )

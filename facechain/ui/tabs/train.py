@@ -11,9 +11,9 @@ from facechain import bootstrap
 from facechain.errors import UserError
 from facechain.people.names import slug
 from facechain.types import JobState
-from facechain.ui.desk import Desk, Shop
+from facechain.ui.desk import OPEN, Desk, Shop
 from facechain.ui.engines import default_base, machine_line, offers
-from facechain.ui.fields import optional
+from facechain.ui.fields import choices, optional
 from facechain.ui.html import asked, badge, board, empty, esc, facts, go, notice, progress, url
 from facechain.ui.phrases import Words
 
@@ -56,11 +56,12 @@ def build(shop: Shop) -> None:
             start = gr.Button(w("train.start"), variant="primary", size="lg", elem_id="train-start")
         with gr.Column(scale=7, min_width=320):
             shown = board("train-shown")
+    hidden = gr.State("")  # a training that ended badly and was closed
 
     shop.watch.add(nobody, _nobody, kinds=("enrol",))
     shop.watch.add(person, _choices, [person], kinds=("enrol",))
     shop.watch.add(photos, _photos, [person], kinds=("enrol",))
-    shop.watch.add(shown, _shown, [person], kinds=("train",), live=True)
+    shop.watch.add(shown, _shown, [person, hidden], kinds=("train",), live=True)
     shop.draw(person.change, lambda desk, name: (_photos(desk, name), _shown(desk, name)), [person], [photos, shown])
 
     def on_start(request: gr.Request, name: str, how: str, base: str, *given: str) -> str:
@@ -79,16 +80,18 @@ def build(shop: Shop) -> None:
     finer = {"steps": steps, "rank": rank, "seed": seed, "resolution_px": size, "learning_rate": rate}
     shop.on(start.click, on_start, [person, effort, base, *(field.box for field in finer.values())], [shown])
 
-    def on_shown(request: gr.Request, event: gr.EventData, name: str) -> str:
+    def on_shown(request: gr.Request, event: gr.EventData, name: str, closed: str) -> Any:
         desk, (do, id, _) = shop.desk(request), asked(event)
         if do == "cancel":
             bootstrap.jobs().cancel(id, desk.owner)
         elif do == "retry":
             bootstrap.jobs().retry(id, desk.owner)
+        elif do == "dismiss":
+            closed = id
         desk.changed()
-        return _shown(desk, name)
+        return _shown(desk, name, closed), closed
 
-    shop.on(shown.click, on_shown, [person], [shown])
+    shop.on(shown.click, on_shown, [person, hidden], [shown, hidden])
 
 
 def _nobody(desk: Desk) -> str:
@@ -100,9 +103,7 @@ def _nobody(desk: Desk) -> str:
 
 def _choices(desk: Desk, chosen: str) -> Any:
     names = [person.name for person in desk.faces.people()]
-    return gr.update(
-        choices=names, value=chosen if chosen in names else (names[0] if names else None), visible=bool(names)
-    )
+    return choices(names, chosen, chosen if chosen in names else next(iter(names), None), visible=bool(names))
 
 
 def _photos(desk: Desk, name: str) -> str:
@@ -129,9 +130,10 @@ def _obstacle(desk: Desk, base: str) -> str:
     return desk.w("train.no_base") if offer.needs_base else ""
 
 
-def _shown(desk: Desk, name: str) -> str:
+def _shown(desk: Desk, name: str, hidden: str = "") -> str:
     w = desk.w
     job = next((job for job in desk.recent("train") if job.arguments.get("name") == name), None)
+    job = None if job and job.id == hidden and job.state not in OPEN else job
     known = name in {person.name for person in desk.faces.people()}
     training = desk.faces.training(name) if known else None
     working = progress(w, job, w("job.train", name=name)) if job and job.state is not JobState.DONE else ""
