@@ -17,18 +17,29 @@ from urllib.parse import urlsplit
 ROOT = Path(__file__).resolve().parent.parent
 SHOTS = ROOT / "out" / "browser"  # screenshots of the last run, to be looked at
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "")
+WIDE = {"width": 1280, "height": 900}
 START_S = 240  # on a busy machine importing the packages alone can take a minute
 
-# Put into the server's and the workers' Python: writes down every address that is not this machine's.
+# Put into the server's and the workers' Python: writes down every address that is not this machine's, and every name
+# that is looked up, as where there is no network nobody gets further than that.
 _SPY = """
 import os, socket
-_connect = socket.socket.connect
-def connect(self, address):
-    if self.family != socket.AF_UNIX and not str(address[0]).startswith(("127.", "::1", "localhost")):
+def note(host):
+    host = host.decode() if isinstance(host, bytes) else str(host or "")
+    if host and not host.startswith(("127.", "::1", "localhost", "0.0.0.0")):
         with open(os.environ["SPY_FILE"], "a") as file:
-            file.write(repr(address) + chr(10))
-    return _connect(self, address)
-socket.socket.connect = connect
+            file.write(host + chr(10))
+def spied(real, host):
+    def asked(*given, **named):
+        note(host(*given, **named))
+        return real(*given, **named)
+    return asked
+def of_socket(self, *given):
+    return "" if self.family == getattr(socket, "AF_UNIX", None) else given[-1][0]
+for name in ("connect", "connect_ex", "sendto"):
+    setattr(socket.socket, name, spied(getattr(socket.socket, name), of_socket))
+for name in ("getaddrinfo", "gethostbyname"):
+    setattr(socket, name, spied(getattr(socket, name), lambda host="", *_, **__: host))
 """
 
 
@@ -48,19 +59,24 @@ class Server:
         return left + (spied.read_text().splitlines() if spied.exists() else [])
 
 
-@contextlib.contextmanager
-def serving(home: Path, models: Path, *options: str) -> Iterator[Server]:
-    """`python webui.py` on a free port, as a person would start it, in a workspace of its own."""
-    (home / "spy").mkdir(parents=True)
+def spying(home: Path) -> dict[str, str]:
+    """An environment whose Pythons write down whom they ask."""
+    (home / "spy").mkdir(parents=True, exist_ok=True)
     (home / "spy" / "sitecustomize.py").write_text(_SPY)
-    env = {
-        **os.environ,
+    return {**os.environ, "PYTHONPATH": str(home / "spy"), "SPY_FILE": str(home / "spied.txt")}
+
+
+@contextlib.contextmanager
+def serving(home: Path, models: Path, *options: str, **more: str) -> Iterator[Server]:
+    """`python webui.py` on a free port, as a person would start it, in a workspace of its own.
+
+    `more` is put into its environment. It may use the network, for then it shows whether it wants to.
+    """
+    env = spying(home) | {
         "FACECHAIN_WORKSPACE": str(home / "workspace"),
         "FACECHAIN_MODELS": str(models),
-        "FACECHAIN_OFFLINE": "1",
-        "PYTHONPATH": str(home / "spy"),
-        "SPY_FILE": str(home / "spied.txt"),
         "OMP_NUM_THREADS": "1",
+        **more,
     }
     command = [sys.executable, str(ROOT / "webui.py"), "--port", "0", *options]
     child = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -105,7 +121,7 @@ def browsing() -> Iterator:
 
 def visit(browser, server: Server, path: str = "/", **context):
     """A page of its own, as another person's browser would have."""
-    page = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, "locale": "en", **context}).new_page()
+    page = browser.new_context(**{"viewport": WIDE, "locale": "en", **context}).new_page()
     page.set_default_timeout(120_000)
     page.on("request", lambda request: server.asked.append(request.url))
     page.on("console", lambda said: _strict(said.text) if said.type == "error" else None)
@@ -128,6 +144,49 @@ def shot(page, name: str) -> None:
 
 def tab(page, name: str) -> None:
     page.get_by_role("tab", name=name, exact=True).click()
+
+
+# Every text that is too faint to be read: less than 4.5 to 1 against its ground (WCAG 2.2, AA).
+FAINT = """() => {
+  const dot = new OffscreenCanvas(1, 1).getContext('2d', { willReadFrequently: true })
+  const rgba = (colour) => {
+    dot.clearRect(0, 0, 1, 1)
+    dot.fillStyle = colour
+    dot.fillRect(0, 0, 1, 1)
+    const [r, g, b, a] = dot.getImageData(0, 0, 1, 1).data
+    return [r, g, b, a / 255]
+  }
+  const over = (top, below) => [0, 1, 2].map((n) => top[n] * top[3] + below[n] * (1 - top[3]))
+  const bright = (colour) => {
+    const [r, g, b] = colour.map((v) => v / 255).map((v) => (v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4))
+    return .2126 * r + .7152 * g + .0722 * b
+  }
+  const ground = (e) => {
+    const layers = []
+    for (; e; e = e.parentElement) {
+      layers.unshift(rgba(getComputedStyle(e).backgroundColor))
+      if (layers[0][3] === 1) break
+    }
+    return layers.reduce((below, top) => over(top, below), [255, 255, 255])
+  }
+  const found = new Set()
+  const look = (e, colour, text) => {
+    const below = ground(e)
+    const [a, b] = [bright(over(rgba(colour), below)), bright(below)].sort((x, y) => y - x)
+    const ratio = (a + .05) / (b + .05)
+    if (ratio < 4.5) found.add(`${ratio.toFixed(1)}: ${text.slice(0, 40)}`)
+  }
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT)
+  while (texts.nextNode()) {
+    const text = texts.currentNode.textContent.trim(), e = texts.currentNode.parentElement
+    if (!text || !e.getClientRects().length || ['SCRIPT', 'STYLE'].includes(e.tagName)) continue
+    if (e.checkVisibility({ visibilityProperty: true, opacityProperty: true })) look(e, getComputedStyle(e).color, text)
+  }
+  for (const e of document.querySelectorAll('[placeholder]')) {
+    if (e.checkVisibility() && !e.value) look(e, getComputedStyle(e, '::placeholder').color, e.placeholder)
+  }
+  return [...found]
+}"""
 
 
 def bomb(side: int = 60_000) -> bytes:

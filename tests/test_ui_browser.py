@@ -6,14 +6,17 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import zipfile
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from browser_kit import CHROMIUM, ROOT, bomb, browsing, serving, shot, tab, visit
+from browser_kit import CHROMIUM, FAINT, ROOT, bomb, browsing, serving, shot, spying, tab, visit
 
 pytestmark = [
     pytest.mark.skipif(not CHROMIUM, reason="Chromium is missing: apt-get install chromium, and run again"),
@@ -27,6 +30,7 @@ def test_from_a_folder_of_photos_to_a_kept_portrait_and_forgotten_again(tmp_path
     with serving(tmp_path, models) as server, browsing() as browser:
         page = visit(browser, server)
         page.wait_for_selector("#people .empty")  # says what to do next
+        _soon(browser, server)
         _hostile(page, server, tmp_path)
         _enrol(page, photos)
         _make(page)
@@ -41,15 +45,29 @@ def test_from_a_folder_of_photos_to_a_kept_portrait_and_forgotten_again(tmp_path
         assert server.strangers() == []
 
 
+def _soon(browser, server):
+    """First paint within three seconds; where the machine is busy with others, at least once of three visits."""
+    painted = "() => performance.getEntriesByName('first-contentful-paint')[0].startTime"
+    took_ms = []
+    for _ in range(3):
+        page = visit(browser, server)
+        page.wait_for_selector("#people .empty")
+        took_ms.append(page.evaluate(painted))
+        page.context.close()
+        if took_ms[-1] <= 3000:
+            return
+    raise AssertionError(took_ms)
+
+
 def _hostile(page, server, folder):
     """Every refusal says why, and nothing is kept."""
     two_gb = folder / "huge.jpg"
     with two_gb.open("wb") as file:
         file.truncate(2_000_000_000)
-    page.locator("#people-drop input[type=file]").set_input_files(str(two_gb))
+    page.locator("#people-drop input[data-files]").set_input_files(str(two_gb))
     page.wait_for_selector("#people-drop [data-said]:has-text('larger than 50 MB')")
     picture = (ROOT / "docs" / "flow.svg").read_bytes()
-    page.locator("#people-drop input[type=file]").set_input_files(
+    page.locator("#people-drop input[data-files]").set_input_files(
         [
             {"name": "page.png", "mimeType": "image/png", "buffer": b"<html><script>alert(1)</script></html>"},
             {"name": "drawing.svg", "mimeType": "image/svg+xml", "buffer": picture},
@@ -95,14 +113,28 @@ def _ask(place, method, path, body=None, headers=None):
 
 
 def _enrol(page, photos):
-    page.locator("#people-drop input[type=file]").set_input_files([str(path) for path in photos])
-    page.wait_for_selector("#people-checked h3:has-text('3 of 5 photos can be used')")
+    page.locator("#people-drop input[data-files]").set_input_files([str(path) for path in photos[3:]])
+    page.wait_for_selector("#people-checked h3:has-text('0 of 2'), #people-checked h3:has-text('1 of 2')")
+    with tempfile.TemporaryDirectory() as folder:  # a folder, for all that is in it; the pictures join the others
+        for path in photos[:3]:
+            shutil.copy(path, folder)
+        Path(folder, "notes.txt").write_text("not a picture")
+        page.locator("#people-drop input[data-folder]").set_input_files(folder)
+        page.wait_for_selector("#people-checked h3:has-text('3 of 5 photos can be used')")
+    assert "left out: 1" in page.locator("#people-drop [data-said]").text_content()
     for name, why in (("biden.jpg", "Someone else"), ("obama_partial_face.jpg", "Covered")):
         card = page.locator("#people-checked .thumb", has_text=name)
         assert why in card.text_content()
         assert len(card.locator("p").text_content()) > 20  # what would help
     assert "Expression" in page.locator("#people-checked .thumb", has_text="obama2.jpg").text_content()
     shot(page, "checked")
+    page.click("#people-checked [data-do=sort]")  # several people are in it: who is meant?
+    page.wait_for_selector("#people-checked .cluster")
+    card = page.locator("#people-checked .cluster", has=page.locator("img[alt='obama2.jpg']"))
+    assert card.locator("img[alt='biden.jpg']").count() == 0
+    card.locator("[data-do=group]").click()
+    page.wait_for_selector("#people-checked .cluster [aria-pressed=true]")
+    shot(page, "sorted")
     page.get_by_label("Name", exact=True).fill("Ada")
     page.get_by_label("Who agreed?").fill("Ada herself")
     page.get_by_label("What for?").fill("a test")
@@ -118,7 +150,7 @@ def _enrol(page, photos):
     assert page.locator("#people .photo textarea").first.input_value() == "a smiling person"
     assert not page.locator("#people-form").is_visible()
     shot(page, "people")
-    page.locator("#people-judge input[type=file]").set_input_files(str(photos[-1]))
+    page.locator("#people-judge input[data-files]").set_input_files(str(photos[-1]))
     page.wait_for_selector("#people-judge .badge:has-text('Someone else')")
 
 
@@ -141,12 +173,31 @@ def _make(page, count=2):
     page.wait_for_selector("#create-results h3:has-text('1 kept')")
     page.locator("#create-results .portrait [data-do=keep][aria-pressed=false]").first.click()
     page.wait_for_selector("#create-results h3:has-text('2 kept')")
-    page.locator("#create-results .portrait [data-do=again]").first.click()
-    page.wait_for_selector("text=The settings of that portrait")
     shot(page, "create")
     with page.expect_download() as saved:
         page.locator("#create-results a[download]").first.click()
     assert saved.value.suggested_filename.endswith(".png")
+    _again(page)
+
+
+def _again(page):
+    """With all it was made with, and one thing changed: kept is only what is liker than any portrait can be."""
+    page.locator("#create-prompt textarea").fill("something else")
+    page.locator("#create-results .portrait [data-do=again]").first.click()
+    page.wait_for_selector("text=All settings are as they were")
+    page.wait_for_function("() => !document.querySelector('#create-prompt textarea').value")
+    page.get_by_text("Advanced", exact=True).first.click()
+    assert page.locator("#create-seed textarea, #create-seed input").input_value().isdecimal()
+    floor = page.locator("#create-floor textarea, #create-floor input")
+    floor.fill("2")
+    page.click("#create-make")
+    page.wait_for_selector("text=Give a number from -1 to 1")
+    floor.fill("0.999")
+    page.click("#create-make")
+    page.wait_for_selector("#create-results h3:has-text('2 made, 2 the same person, 0 kept')")
+    assert "below the floor 1.00" in page.locator("#create-results .why").first.text_content()
+    shot(page, "advanced")
+    floor.fill("")
 
 
 def _gallery(page, folder):
@@ -164,6 +215,23 @@ def _gallery(page, folder):
     with zipfile.ZipFile(folder / "portraits.zip") as made:
         assert len(made.namelist()) == 2
         assert made.testzip() is None
+    _filtered(page)
+
+
+def _filtered(page):
+    """Kept ones and all; by likeness; and one deleted."""
+    page.locator("#gallery-filters").get_by_label("All", exact=True).check()
+    page.wait_for_selector("#gallery strong:has-text('of 4 chosen')")
+    page.get_by_label("Likeness", exact=True).click()
+    page.get_by_role("option", name="Someone else").click()
+    page.wait_for_selector("#gallery .empty:has-text('Nothing fits')")
+    shot(page, "filtered")
+    page.get_by_label("Likeness", exact=True).click()
+    page.get_by_role("option", name="Any", exact=True).click()
+    page.wait_for_selector("#gallery .portrait >> nth=3")
+    page.locator("#gallery .portrait.dropped [data-change=pick]").first.check()
+    page.click("#gallery [data-do=delete]")
+    page.wait_for_selector("#gallery strong:has-text('0 of 3 chosen')")
 
 
 def _chinese(browser, server):
@@ -184,10 +252,11 @@ def _lost_and_found(browser, page, server):
     tab(page, "Create")
     page.locator("#create-count input[type=number]").fill("24")
     page.click("#create-make")
-    page.wait_for_selector("#create-results .job:has-text('Making 24 portraits')")
-    page.wait_for_selector("#create-results .portrait")  # shown while the others are made
+    under_way = "#create-results section:has(.job:has-text('Making 24 portraits'))"
+    page.wait_for_selector(f"{under_way} .portrait")  # shown while the others are made
     os.kill(_worker(server), signal.SIGKILL)
     page.wait_for_selector("#create-results .job.bad:has-text('was stopped')")
+    page.wait_for_selector("#create-results .portrait")  # what was finished is kept
     shot(page, "killed")
     page.click("#create-results [data-do=retry]")
     page.wait_for_selector("#create-results .badge:has-text('attempt 2')")
@@ -215,7 +284,7 @@ def _worker(server):
 def _template(page, models):
     tab(page, "Template")
     picture = models / "solvay" / "solvay_conference_1927.jpg"
-    page.locator("#template-drop input[type=file]").set_input_files(str(picture))
+    page.locator("#template-drop input[data-files]").set_input_files(str(picture))
     page.wait_for_selector("#template-faces .face >> nth=28")
     taken = page.locator("#template-faces .face.taken")
     assert taken.count() == 1  # the largest face is Ada's, to begin with
@@ -297,7 +366,7 @@ def test_two_users_do_not_see_each_other(tmp_path, models):
         page.wait_for_selector("text=opens nothing here")
         shot(page, "login")
         ada, bob = (_signed_in(browser, server, tokens[name]) for name in ("ada", "bob"))
-        ada.locator("#people-drop input[type=file]").set_input_files(str(models / "demo-photos" / "obama.jpg"))
+        ada.locator("#people-drop input[data-files]").set_input_files(str(models / "demo-photos" / "obama.jpg"))
         ada.wait_for_selector("#people-checked .job:has-text('Waiting')")
         ada.wait_for_selector("text=No worker is running")  # and what to do about it
         (batch,) = [path.name for path in (server.workspace / "users" / "ada" / "drops").iterdir()]
@@ -354,6 +423,7 @@ def test_phone_width_chinese_dark_and_labels(tmp_path, models):
             ("/", "en", phone),
             ("/zh/", "zh", {**phone, "color_scheme": "dark"}),
             ("/zh/", "zh", {"color_scheme": "dark"}),
+            ("/", "en", {}),
         ):
             page = visit(browser, server, path, **context)
             page.wait_for_selector("#people .empty")
@@ -365,6 +435,7 @@ def test_phone_width_chinese_dark_and_labels(tmp_path, models):
                 wide = page.evaluate("() => document.documentElement.scrollWidth - window.innerWidth")
                 assert wide <= 1, f"{name} is {wide} px too wide"
                 assert page.evaluate(_NAMELESS) == [], name
+                assert page.evaluate(FAINT) == [], name
             page.locator("#settings .panel").first.wait_for()
             _open(page, TABS[language][4])
             page.click("#gallery .empty [data-tab]")  # leads to Create, wherever its tab is
@@ -375,6 +446,46 @@ def test_phone_width_chinese_dark_and_labels(tmp_path, models):
                 assert not re.search(r"People|Create|Gallery|Settings", text), text
             page.context.close()
         assert server.strangers() == []
+
+
+def test_a_first_start_says_what_to_fetch_and_where(tmp_path):
+    """Without any model, and without a network to fetch them over."""
+    empty = tmp_path / "models"
+    with serving(tmp_path, empty, FACECHAIN_OFFLINE="1") as server, browsing() as browser:
+        page = visit(browser, server)
+        page.wait_for_selector(".notice:has-text('have to be fetched')")
+        shot(page, "first-start")
+        tab(page, "Create")
+        page.wait_for_selector("#create-looks .look")
+        assert page.locator("#create-looks .badge").count() == 0  # no look is said to work
+        page.wait_for_selector("#create-why .badge:has-text('Not yet')", state="attached")
+        page.click(".notice [data-tab]")
+        page.click("#models [data-do=core]")
+        page.wait_for_selector("#models .job.bad:has-text('offline')")
+        assert "facechain packs" not in page.locator("#models .job.bad").text_content()  # nobody needs a terminal
+        shot(page, "not-fetched")
+        page.click("#models .job.bad [data-do=dismiss]")
+        page.wait_for_selector("#models .job.bad", state="detached")
+        page.wait_for_selector("#models [data-do=core]")  # to be pressed when there is a network
+        assert page.faults == []
+
+
+def test_the_spy_sees_whoever_is_asked(tmp_path):
+    """By name or by number, at once or in the background; this machine does not count."""
+    code = (
+        "import contextlib, socket\n"
+        "one, other = socket.socket(), socket.socket(type=socket.SOCK_DGRAM)\n"
+        "one.setblocking(False)\n"
+        "def here(): socket.create_connection(('127.0.0.1', 9))\n"
+        "def name(): socket.getaddrinfo('name.example', 443)\n"
+        "def number(): one.connect_ex(('192.0.2.1', 9))\n"
+        "def packet(): other.sendto(b'', ('192.0.2.2', 9))\n"
+        "for ask in (here, name, number, packet):\n"
+        "    with contextlib.suppress(OSError):\n"
+        "        ask()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], env=spying(tmp_path), check=True, timeout=120)
+    assert (tmp_path / "spied.txt").read_text().split() == ["name.example", "192.0.2.1", "192.0.2.2"]
 
 
 def _open(page, name):
