@@ -7,6 +7,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,36 @@ def verdict(what: str, ratio: float, goal: float, *, least: bool = True) -> str:
     """One line: the ratio, the goal, and whether it was reached."""
     reached = ratio >= goal if least else ratio <= goal
     return f"- {what}: **{ratio:.2f}×** (goal {goal:g}×: {'reached' if reached else 'missed'})."
+
+
+def share_of_roof(work: Callable[[], Any], seconds: float, precision: str, device: str) -> dict[str, float]:
+    """How much of what the GPU can do in matrix products `work` does in so many seconds; nothing on a CPU.
+
+    Counted are matrix products, convolutions and attention; the roof is a square product of side 8192, timed here.
+    """
+    if device != "cuda":
+        return {}
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        work()
+    square = torch.randn(8192, 8192, device=device, dtype=dtype_of(precision))
+    for _ in range(3):
+        square @ square
+    clock, times = Clock(device), 20
+    for _ in range(times):
+        square @ square
+    roof = times * 2 * 8192**3 / clock.lap()
+    return {"share": counter.get_total_flops() / seconds / roof, "roof_tflops": roof / 1e12}
+
+
+def roof_of(row: dict[str, Any]) -> str:
+    return f" Matrix products reach {row['roof_tflops']:.0f} TFLOP/s here." if "roof_tflops" in row else ""
+
+
+def percent(row: dict[str, Any]) -> str:
+    return f"{row['share']:.0%}" if "share" in row else "–"
 
 
 def forget_peak(device: str) -> None:
