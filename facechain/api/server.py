@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import ipaddress
 import logging
 import os
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 LOOK_S = 5.0  # between looks whether workers live
 SWEEP_S = 60.0
 GRACE_S = 3  # for requests that run when the server is told to stop; watched jobs would never end
-WORKER_NICE = 5  # so that who only looks is answered while the processors are busy painting
+WORKER_NICE = 10  # so that who only looks is answered while the processors are busy painting
 LEAVE_S = 30.0  # for workers to put their work back into the queue
 
 _log = logging.getLogger("facechain.api")
@@ -86,8 +87,15 @@ def serve(app: FastAPI, listener: socket.socket, *, workers: bool, say: Callable
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=GRACE_S
+        app,
+        http="h11",  # the other parser takes headers of any length
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_S,
     )
+    gc.collect()
+    gc.freeze()  # what is loaded by now stays: searching it for garbage would stop every request for a while
     with _helped(workers, say):
         say(f"FaceChain is at {address(listener)}  (API: /docs). Ctrl-C stops it.")
         uvicorn.Server(config).run(sockets=[listener])
