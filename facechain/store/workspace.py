@@ -174,6 +174,7 @@ class Workspace:
             named = disk.plain(name) if name else f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
             run = self._known(slug) / "portraits" / named
             run.mkdir(exist_ok=bool(name))
+            disk.sync(run.parent)  # or a power cut could take the folder, and with it what is in it
             return run
 
     def run(self, folder: Path) -> tuple[KeptPortrait, ...]:
