@@ -92,6 +92,27 @@ def test_strangers(models, reference, dlib, calibration, stranger):
     assert verdict.likeness < calibration.other
 
 
+def small(path: Path, reader) -> np.ndarray:
+    """A portrait of 128 px, the face half as high as the picture, as the smallest bases paint one."""
+    picture = pixels(path)
+    (face,) = reader.detect(picture)
+    left, top = np.maximum(face.points_px.mean(0) - face.height_px, 0).astype(int)
+    cut = picture[top : top + int(2 * face.height_px), left : left + int(2 * face.height_px)]
+    side = min(cut.shape[:2])
+    return cv2.resize(cut[:side, :side], (128, 128), interpolation=cv2.INTER_AREA)
+
+
+@pytest.mark.parametrize(
+    ("name", "call"), [("obama", Call.SAME), ("obama_partial_face2", Call.SAME), ("biden", Call.OTHER)]
+)
+def test_portraits_of_128_px_are_not_too_small_to_tell(models, reference, dlib, calibration, name, call):
+    verdict = judge(small(models / "demo-photos" / f"{name}.jpg", dlib), reference, dlib, calibration)
+    assert verdict.faces == 1
+    assert verdict.face_share * 128 > calibration.min_face_px
+    assert verdict.sharpness > 10 * calibration.min_sharpness
+    assert verdict.call is call
+
+
 def test_the_person_is_found_among_others(models, reference, dlib, calibration):
     left, right = (pixels(models / "demo-photos" / f"{name}.jpg") for name in ("biden", "obama_partial_face"))
     height = min(len(left), len(right))
