@@ -248,6 +248,20 @@ def test_pulid_presets_differ_and_unknown_ones_are_refused(bases, tmp_path):
             paint(tiny.shot(preset="bold"))
 
 
+@pytest.mark.parametrize(("structure", "steps"), [("pulid_v1", 4), ("pulid_v11", 25)])
+def test_pulid_paints_as_many_steps_as_its_version_was_published_with(structure, steps, bases, tmp_path):
+    engine, calls = kit.pulid(structure)(tmp_path, lambda: bases["sdxl"]), []
+    shot = tiny.shot()
+    object.__setattr__(shot, "options", {})
+    hook = bases["sdxl"].unet.register_forward_hook(lambda *_: calls.append(1))
+    try:
+        with engine.sitting(engine.learn(tiny.person()), tiny.STYLE) as paint:
+            paint(shot)
+    finally:
+        hook.remove()
+    assert len(calls) == steps
+
+
 def test_plus_without_clip_is_refused(bases, tmp_path):
     _, make = ENGINES["plus"]
     engine = make(tmp_path, lambda: bases["sd15"])

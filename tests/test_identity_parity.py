@@ -279,6 +279,17 @@ def test_an_empty_prompt_of_zeros_takes_nothing_off_the_face(mode):
     assert torch.equal(ours, added)
 
 
+def test_the_same_face_once_more_is_not_computed_again(tmp_path):
+    base, tokens = tiny.sd15(tmp_path), torch.randn(2, 3, 64)
+    weights = part(tiny.weights("portrait", tiny.layout(base)), "ip_adapter.")
+    with face_in(base.unet, weights, ("to_k_ip", "to_v_ip"), tokens) as face:
+        first = [layer.key for layer in face.layers.values()]
+        face.give(tokens)
+        assert all(a is layer.key for a, layer in zip(first, face.layers.values(), strict=True))
+        face.give(-tokens)
+        assert all(torch.equal(-a, layer.key) for a, layer in zip(first, face.layers.values(), strict=True))
+
+
 def test_identitynet_is_a_controlnet_fed_with_face_tokens(tmp_path):
     from diffusers import ControlNetModel
 
