@@ -146,6 +146,34 @@ def test_the_moving_average_is_what_is_kept(sd15, tmp_path):
     assert (raw[layer] - weights(made)[layer]).abs().max() > 1e-3
 
 
+@pytest.fixture
+def other_precision():
+    """Accelerate keeps to one precision a process, as a training has one of its own."""
+    AcceleratorState._reset_state()
+    yield AcceleratorState._reset_state
+    AcceleratorState._reset_state()
+
+
+def test_in_16_bit_the_base_works_and_what_is_learned_stays_in_32(sdxl, tmp_path, monkeypatch, other_precision):
+    from diffusers import AutoencoderKL
+
+    encode, seen = AutoencoderKL.encode, []
+
+    def watched(self, pixels, *given, **more):
+        seen.append((pixels.dtype, self.dtype))
+        return encode(self, pixels, *given, **more)
+
+    monkeypatch.setattr(AutoencoderKL, "encode", watched)
+    full, half = (job(tmp_path / name, sdxl, precision=name) for name in ("fp32", "bf16"))
+    train(full, brightness)
+    other_precision()
+    train(half, brightness)
+    assert set(seen) == {(torch.float32, torch.float32)}, "SDXL's autoencoder overflows in fp16"
+    assert notes(half)["losses"] == pytest.approx(notes(full)["losses"], rel=0.05)
+    assert notes(half)["losses"] != notes(full)["losses"]
+    assert {value.dtype for value in weights(half).values()} == {torch.float32}
+
+
 def test_fp16_is_not_for_a_cpu(sd15, tmp_path, caplog):
     from facechain.engines.diffusion.setup import Setup
 
@@ -178,6 +206,38 @@ def test_gradient_checkpointing_changes_memory_not_numbers(sd15, tmp_path):
     train(plain)
     train(spared)
     assert notes(plain)["losses"] == pytest.approx(notes(spared)["losses"], abs=1e-6)
+
+
+def test_frozen_convolutions_keep_nothing_of_what_went_in_and_learn_the_same_bits(sd15):
+    from types import SimpleNamespace
+
+    from diffusers import UNet2DConditionModel
+
+    from facechain.engines.lora import parked
+    from facechain.engines.lora.adapters import Adapters
+
+    def learn(forgetful):
+        unet = UNet2DConditionModel.from_pretrained(sd15, subfolder="unet")
+        adapters, kept = Adapters(SimpleNamespace(unet=unet), TrainSettings()), {}
+        if forgetful:
+            parked.forget_inputs(unet)
+        given = torch.Generator().manual_seed(1)
+        noisy, text = torch.randn(2, 4, 16, 16, generator=given), torch.randn(2, 77, 32, generator=given)
+        weights = {value.untyped_storage().data_ptr() for value in unet.parameters()}
+
+        def keep(tensor):
+            if (storage := tensor.untyped_storage()).data_ptr() not in weights:
+                kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            answer = unet(noisy, torch.tensor([5, 500]), text).sample
+        answer.square().mean().backward()
+        return sum(kept.values()), {name: value.grad for name, value in adapters.named().items()}
+
+    (before, expected), (after, found) = learn(False), learn(True)
+    assert after < 0.95 * before
+    assert same(expected, found)
 
 
 def test_what_came_in_16_bit_stays_so_and_learns_the_same_bits(sd15, tmp_path, monkeypatch):
@@ -437,6 +497,27 @@ def test_a_child_that_dies_is_never_a_success_and_learned_the_same_until_then(sd
     assert notes(here)["losses"] == notes(there)["losses"]
 
 
+def test_a_child_that_dies_while_its_pictures_are_looked_at_says_so(sd15, tmp_path):
+    from facechain.engines.lora.child import train_in_child
+
+    made = job(tmp_path, sd15)
+
+    def score(pictures):
+        (child,) = [
+            int(entry.name)
+            for entry in Path("/proc").glob("[0-9]*")
+            if (entry / "cmdline").exists() and str(made.folder).encode() in (entry / "cmdline").read_bytes()
+        ]
+        os.kill(child, signal.SIGKILL)
+        while (Path("/proc") / str(child) / "cmdline").read_bytes():  # until it is gone and its pipes with it
+            time.sleep(0.01)
+        return brightness(pictures)
+
+    with pytest.raises(EngineError, match=r"after learning \d of 4: .*SIGKILL"):
+        train_in_child(made, score)
+    assert not made.done
+
+
 TORCHRUN = """
 [rank0]: Traceback (most recent call last):
 [rank0]:   File "train.py", line 46, in train
@@ -466,6 +547,14 @@ def test_what_a_child_died_of_is_found_among_what_it_printed(tmp_path, code, log
 
     (tmp_path / "child.log").write_text(log)
     assert reason in _reason(code, tmp_path / "child.log")
+
+
+@pytest.mark.slow
+def test_children_that_cannot_share_a_step_say_what_to_set(sd15, tmp_path):
+    from facechain.engines.lora.child import train_in_child
+
+    with pytest.raises(EngineError, match="Set accumulate to a multiple of the processes"):
+        train_in_child(job(tmp_path, sd15, accumulate=3), processes=2)
 
 
 def test_captions_may_be_edited_before_training(sd15, tmp_path):

@@ -1,8 +1,9 @@
 """Memory a training can do without, to the last bit the same.
 
-Published bases come in 16 bit. Where a frozen weight loses nothing by it, it stays in 16 bit and is widened for the
-moment it is used, forwards and backwards; the VAE and text encoders that are done with wait in 16 bit too, away from
-the accelerator.
+PyTorch keeps what goes into a convolution until the backward pass, though only the weight's gradient needs it: frozen
+ones forget it. Published bases come in 16 bit. Where a frozen weight loses nothing by it, it stays in 16 bit and is
+widened for the moment it is used, forwards and backwards; the VAE and text encoders that are done with wait in 16 bit
+too, away from the accelerator.
 """
 
 from __future__ import annotations
@@ -14,6 +15,15 @@ from typing import Any
 
 from facechain.engines.lora import text
 from facechain.engines.lora.settings import TrainSettings
+
+
+def forget_inputs(unet: Any) -> None:
+    """Frozen convolutions keep only their weight for the backward pass."""
+    from torch import nn
+
+    for module in unet.modules():
+        if type(module) is nn.Conv2d and module.padding_mode == "zeros" and not module.weight.requires_grad:
+            module.forward = functools.partial(_convolution, module)  # type: ignore[method-assign, assignment]
 
 
 def narrow(unet: Any) -> None:
@@ -101,7 +111,9 @@ def _widening() -> tuple[Any, Any]:
         def forward(ctx: Any, x: Any, weight: Any, bias: Any, how: Any) -> Any:
             ctx.save_for_backward(weight)
             ctx.shape, ctx.how = x.shape, how
-            return functional.conv2d(x, weight.to(x.dtype), bias, *how)
+            # Under autocast PyTorch itself brings the two together.
+            weight = weight if torch.is_autocast_enabled(x.device.type) else weight.to(x.dtype)
+            return functional.conv2d(x, weight, bias, *how)
 
         @staticmethod
         def backward(ctx: Any, *grads: Any) -> Any:

@@ -81,6 +81,7 @@ def fit(pipe: Any, adapters: Adapters, examples: Examples, accelerator: Any, set
     if settings.gradient_checkpointing:
         pipe.unet.enable_gradient_checkpointing()
     parked.park(pipe, settings)
+    parked.forget_inputs(pipe.unet)
     if settings.gradient_checkpointing and not settings.dora:  # which measures the weights themselves
         parked.narrow(pipe.unet)  # for memory, at a tenth of the speed
     if accelerator.device.type == "cuda":
