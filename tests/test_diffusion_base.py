@@ -1,5 +1,7 @@
 """Bases from folders and files, and what a machine without an accelerator makes of every setup."""
 
+import gzip
+import json
 import time
 from pathlib import Path
 
@@ -7,7 +9,8 @@ import numpy as np
 import pytest
 import tiny
 
-from facechain.engines.diffusion.base import BaseRef, family_of, load
+from facechain.engines.diffusion.base import BaseRef, family_of, layout_beside, load
+from facechain.engines.diffusion.layouts import LAYOUTS, write_layout
 from facechain.engines.diffusion.setup import Setup
 from facechain.errors import EngineError
 
@@ -50,6 +53,82 @@ def test_own_vae(folder, plain, tmp_path):
     vae.save_pretrained(tmp_path / "vae")
     changed = picture(load(BaseRef(path=folder, vae=tmp_path / "vae")))
     assert np.abs(plain - changed).max() > 0.01
+
+
+@pytest.fixture
+def merges(folder, tmp_path, monkeypatch) -> Path:
+    """Our layouts made as small as the tiny base; returns its words as OpenCLIP lists CLIP's."""
+    small = {name: json.loads((folder / name).read_text("utf-8")) for name in LAYOUTS[folder.name]}
+    monkeypatch.setitem(LAYOUTS, folder.name, small)
+    listed = tmp_path / "merges.txt.gz"
+    listed.write_bytes(gzip.compress((folder / "tokenizer" / "merges.txt").read_bytes().strip()))
+    return listed
+
+
+def test_a_file_and_a_list_of_words_are_a_base(folder, plain, merges, tmp_path):
+    file = tiny.single_file(tmp_path / "base.safetensors", folder)
+    assert layout_beside(file) is None
+    np.testing.assert_allclose(plain, picture(load(BaseRef(path=file, vocabulary=merges))), atol=2e-5)
+
+
+def test_files_marked_so_answer_with_a_velocity(folder, plain, merges, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    from facechain.engines.diffusion.samplers import scheduler
+
+    file = tiny.single_file(tmp_path / "base.safetensors", folder)
+    save_file({**load_file(file), "v_pred": torch.zeros(0), "ztsnr": torch.zeros(0)}, file)
+    pipe = load(BaseRef(path=file, vocabulary=merges))
+    assert scheduler("ddim", pipe.scheduler).config.prediction_type == "v_prediction"
+    if folder.name == "sdxl":  # SD 1.5's own scheduler knows nothing of it
+        assert scheduler("ddim", pipe.scheduler).config.rescale_betas_zero_snr
+    assert np.abs(plain - picture(pipe)).max() > 0.01
+
+
+def test_a_folder_of_its_name_says_what_a_file_is_made_of(folder, tmp_path):
+    file = tiny.single_file(tmp_path / f"{folder.name}.safetensors", folder)
+    assert layout_beside(file) is None
+    (tmp_path / folder.name).symlink_to(folder)
+    assert layout_beside(file) == tmp_path / folder.name
+    assert layout_beside(folder) is None
+
+
+@pytest.mark.parametrize("prefix", ["", "first_stage_model."])
+def test_own_vae_in_one_file(folder, merges, tmp_path, prefix):
+    from safetensors.torch import load_file, save_file
+
+    of = {"sd15": tiny.sd15, "sdxl": tiny.sdxl}[folder.name](tmp_path / "other", seed=5)
+    whole = load_file(tiny.single_file(tmp_path / "other.safetensors", of))
+    name = "first_stage_model."
+    only = {prefix + key.removeprefix(name): value for key, value in whole.items() if key.startswith(name)}
+    save_file(only, tmp_path / "vae.safetensors")
+    one, other = (load(BaseRef(path=folder, vae=tmp_path / vae)) for vae in ("vae.safetensors", "other/vae"))
+    np.testing.assert_allclose(picture(one), picture(other), atol=2e-5)
+
+
+def test_the_published_words_are_split_as_clip_splits_them(models, tmp_path):
+    from transformers import CLIPTokenizer
+
+    write_layout(tmp_path, "sdxl", models / "clip_vocabulary" / "bpe_simple_vocab_16e6.txt.gz")
+    for part, pad in (("tokenizer", 49407), ("tokenizer_2", 0)):
+        tokenizer = CLIPTokenizer.from_pretrained(tmp_path / part)
+        assert len(tokenizer) == 49408
+        assert tokenizer("a photo of a cat").input_ids == [49406, 320, 1125, 539, 320, 2368, 49407]
+        assert tokenizer("cat", padding="max_length").input_ids == [49406, 2368, 49407, *[pad] * 74]
+
+
+def test_compiled_blocks_paint_the_same(folder, plain, monkeypatch):
+    """Taken apart as torch.compile takes them; no code is generated, as that takes minutes."""
+    compiled, seen = torch.nn.Module.compile, set()
+
+    def eager(self, *given, **more):
+        seen.add(type(self).__name__)
+        return compiled(self, backend="eager")
+
+    monkeypatch.setattr(torch.nn.Module, "compile", eager)
+    made = picture(load(BaseRef(path=folder, setup=Setup(compile=True))))
+    assert seen == {"BasicTransformerBlock"}
+    np.testing.assert_allclose(made, plain, atol=5e-5)
 
 
 @pytest.mark.parametrize("offload", ["none", "model", "group", "sequential"])
@@ -107,8 +186,6 @@ def test_published_layouts_have_the_published_sizes():
     """Parameter counts of the real UNets, from our configuration alone; nothing is allocated."""
     from accelerate import init_empty_weights
     from diffusers import UNet2DConditionModel
-
-    from facechain.engines.diffusion.layouts import LAYOUTS
 
     for family, millions in {"sd15": 859.52, "sdxl": 2567.46}.items():
         with init_empty_weights():

@@ -44,15 +44,17 @@ class Entry:
 
 
 def _base(workshop: Workshop, vae: Path | None = None) -> BaseRef:
-    from facechain.engines.diffusion.base import BaseRef
+    from facechain.engines.diffusion.base import BaseRef, layout_beside
 
     if workshop.base is None:
         raise EngineError(
             "This engine paints with a Stable Diffusion base, and none is named.",
             "Give --base FOLDER (diffusers) or --base FILE.safetensors, or set base in configs/app.toml.",
         )
-    vocabulary = None if workshop.base.is_dir() else workshop.path("clip_vocabulary", "bpe_simple_vocab_16e6.txt.gz")
-    return BaseRef(path=workshop.base, vae=vae, vocabulary=vocabulary)
+    layout, vocabulary = layout_beside(workshop.base), None
+    if layout is None and not workshop.base.is_dir():
+        vocabulary = workshop.path("clip_vocabulary", "bpe_simple_vocab_16e6.txt.gz")
+    return BaseRef(path=workshop.base, vae=vae, layout=layout, vocabulary=vocabulary)
 
 
 def _template(workshop: Workshop) -> Engine:

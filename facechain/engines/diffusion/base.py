@@ -6,7 +6,7 @@ import json
 import struct
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,6 +62,12 @@ def channels_of(path: Path) -> int:
     if path.is_dir():
         return int(json.loads((path / "unet" / "config.json").read_text("utf-8")).get("in_channels", 4))
     return safetensors_shapes(path)[_FIRST_WEIGHT][1]
+
+
+def layout_beside(path: Path) -> Path | None:
+    """base.safetensors may have a diffusers folder base/ beside it, which then says what the file is made of."""
+    folder = path.with_suffix("")
+    return folder if path.is_file() and (folder / "model_index.json").is_file() else None
 
 
 def _family_of_folder(folder: Path) -> str:
@@ -146,7 +152,14 @@ def _layout(base: BaseRef, family: str) -> Iterator[Path]:
             f"{base.path.name} holds no vocabulary for its prompts.", "Fetch it: facechain packs fetch clip_vocabulary"
         )
     with tempfile.TemporaryDirectory(prefix="facechain-layout-") as folder:
-        yield write_layout(Path(folder), family, base.vocabulary, channels_of(base.path))
+        noise = _noise_of(safetensors_shapes(base.path))
+        yield write_layout(Path(folder), family, base.vocabulary, channels_of(base.path), noise)
+
+
+def _noise_of(shapes: Mapping[str, list[int]]) -> dict[str, Any]:
+    """Bases that answer with a velocity, or learned on pure noise too, are marked by an empty tensor of that name."""
+    velocity = {"prediction_type": "v_prediction"} if "v_pred" in shapes else {}
+    return velocity | ({"rescale_betas_zero_snr": True} if "ztsnr" in shapes else {})
 
 
 def _open_vae(base: BaseRef, family: str, dtype: Any) -> Any:

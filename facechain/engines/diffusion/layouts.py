@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from facechain.errors import EngineError
@@ -129,10 +131,20 @@ LAYOUTS: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
-def write_layout(folder: Path, family: str, vocabulary: Path | None, channels: int = 4) -> Path:
-    """A diffusers folder without weights. `vocabulary`: OpenCLIP's list of merges (bpe_simple_vocab_16e6.txt.gz)."""
+def write_layout(
+    folder: Path,
+    family: str,
+    vocabulary: Path | None,
+    channels: int = 4,
+    noise: Mapping[str, Any] = MappingProxyType({}),
+) -> Path:
+    """A diffusers folder without weights. `vocabulary`: OpenCLIP's list of merges (bpe_simple_vocab_16e6.txt.gz).
+
+    `channels` go into the UNet; `noise` is what its schedule has of its own.
+    """
+    own = {"unet/config.json": {"in_channels": channels}, "scheduler/scheduler_config.json": noise}
     for name, values in LAYOUTS[family].items():
-        values = {**values, "in_channels": channels} if name == "unet/config.json" else values
+        values = {**values, **own.get(name, {})}
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(json.dumps(values), "utf-8")
     if vocabulary is not None:
