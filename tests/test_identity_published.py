@@ -191,6 +191,26 @@ def recipe(made):
         return json.loads(picture.info["facechain"])
 
 
+def test_what_does_not_fit_or_is_not_there_is_refused_by_name(run, bases, models_folder):
+    make = ("make", "ada", "--base", bases["sd15"][0], *QUICK, "--engine")
+    code, err = run(*make, "instantid")
+    assert (code, "bases" in err) == (2, True), "it is for SDXL"
+    code, err = run("make", "ada", *QUICK, "--engine", "faceid", "--base", bases["sdxl"][0])
+    assert (code, "bases" in err) == (2, True), "it is for SD 1.5"
+    file = models_folder / "faceid" / "ip-adapter-faceid_sd15.bin"
+    whole, aside = file.read_bytes(), file.rename(file.with_suffix(".aside"))
+    try:
+        file.write_bytes(whole[: len(whole) // 2])
+        code, err = run(*make, "faceid")
+        assert (code, file.name in err) == (2, True)
+        file.unlink()
+        code, err = run(*make, "faceid")
+        assert (code, "faceid" in err and "etch" in err) == (2, True), "it says what to fetch"
+    finally:
+        aside.replace(file)
+    assert run(*make, "faceid")[0] == 0
+
+
 def test_two_people_into_one_template(run, bases, template):
     make = ("make", "ada", "bo", "--engine", "faceid", "--base", bases["sd15"][0], "--template", template, *QUICK)
     code, made = run(*make, "--set", "fuse=0.9")
