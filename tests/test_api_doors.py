@@ -1,5 +1,6 @@
 """/v1 over a real socket: what each door gives, to whom, and how it refuses."""
 
+import contextlib
 import json
 import re
 import struct
@@ -499,8 +500,10 @@ def test_pictures_that_are_none_are_refused_and_not_kept(ann, home, name, conten
 
 
 def test_headers_without_end(ann):
-    answer = ann.get("/v1/me", headers={"X-Long": "x" * 200_000})
-    assert answer.status_code == 400
+    """Refused, or cut off while still being sent, as it happens to arrive; the server goes on."""
+    with contextlib.suppress(httpx.TransportError):
+        assert ann.get("/v1/me", headers={"X-Long": "x" * 200_000}).status_code == 400
+    assert ann.get("/v1/me").status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from facechain.api.errors import refusal
 
 OPEN = "/v1/health"  # without a token; it tells nothing of anybody
 ANY = "*"  # a name that admits every Host, for servers behind a proxy that checks it
+_HEADER_BYTES = 64_000  # the parser's own limit lets pass what arrives in one piece
 _READ_ONLY = ("GET", "HEAD", "OPTIONS")
 
 
@@ -64,6 +65,10 @@ class Gate:
 
     def _refused(self, scope: Scope) -> Response | None:
         """None when the request may pass; under /v1, `scope["state"]["owner"]` then says for whom."""
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > _HEADER_BYTES:
+            return refusal(
+                400, "The request's headers are too long.", "Send what is long as the body.", "HeadersTooLong"
+            )
         headers = Headers(scope=scope)
         method, path = scope.get("method", "GET"), scope["path"]
         if not self._is_ours(headers.get("host", "")):

@@ -50,7 +50,13 @@ def stranger(model: Model, number: int, views: int, size_px: int, start: int = 0
     made = []
     for view in range(start, start + views):
         rendered = render(sitter, scene(person * 100 + view, who, model.assets, frontal=view == 0), size_px)
-        made.append(Shown(pixels=rendered.pixels, points=rendered.points_px / size_px, traits=rendered.traits))
+        made.append(
+            Shown(
+                pixels=rendered.pixels,
+                points=np.asarray(rendered.points_px / size_px, np.float32),
+                traits=rendered.traits,
+            )
+        )
     return made
 
 

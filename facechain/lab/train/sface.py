@@ -67,7 +67,8 @@ def _layer(kind: str, given: dict[str, Any], parts: list[Tensor], flat: bool) ->
         made = nn.PReLU(parts[0].numel())
         _fill(made, weight=parts[0].flatten())
     elif kind == "Gemm":
-        made = nn.Linear(*reversed(parts[0].shape))
+        out, into = parts[0].shape
+        made = nn.Linear(into, out)
         _fill(made, weight=parts[0], bias=parts[1])
     elif kind == "Flatten":
         made = nn.Flatten()

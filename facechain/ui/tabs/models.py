@@ -77,8 +77,8 @@ def _shown(desk: Desk, safe_only: bool, hidden: str) -> str:
         _pack(w, status, packs.pack(status.id).licence.url, status.id in fetching)
         for status in sorted(listed, key=_order)
     )
-    hidden = len(known) - len(listed)
-    left_out = f'<p class="muted">{esc(w("models.hidden", count=hidden))}</p>' if hidden else ""
+    others = len(known) - len(listed)
+    left_out = f'<p class="muted">{esc(w("models.hidden", count=others))}</p>' if others else ""
     total = w("models.total", count=len(here), size=size(sum(status.bytes for status in here)))
     return f'{working}{need}<p class="muted">{esc(total)}</p>{free}<div class="packs">{rows}</div>{left_out}'
 
