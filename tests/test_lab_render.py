@@ -86,7 +86,9 @@ def test_labels_depth_and_caption_agree_with_the_picture(model: Model) -> None:
         assert made.labels[y, x] == LABELS.index("face skin")
         assert (made.labels == LABELS.index("hair")).any() == (who.hair != "none")
         inside = (made.dense_px > 0).all(1) & (made.dense_px < 127).all(1)
-        assert inside.all()
+        assert inside.mean() > 0.95  # the top of a forehead may be beyond the edge
+        assert (made.points_px > 0).all()
+        assert (made.points_px < 127).all()
         sentence = describe(made.traits, GRAMMAR)
         assert understand(sentence, GRAMMAR) == made.traits
 

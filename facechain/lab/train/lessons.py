@@ -31,10 +31,19 @@ class Lesson:
     times: Tensor  # (N,)
     words: Tensor  # (N, 77) token ids; the empty prompt's where words were dropped
     faces: Tensor  # (N, D); zeros where the face was dropped
+    own: Tensor  # (N, D) unit vectors of the faces to be seen; zeros where the face was dropped
+    signal: Tensor  # (N, 1, 1, 1) share of the picture in `noisy`
+    noise: Tensor  # (N, 1, 1, 1) and of the noise
     chance: float  # 0…1, for whatever else is decided by the step
 
     def loss(self, guess: Tensor) -> Tensor:
         return (self.weight * (guess.float() - self.wanted).square()).mean()
+
+    def unlike(self, guess: Tensor, recall: Any) -> Tensor:
+        """1 - cosine between the face in the picture guessed and the right one; counts as far as there is a picture."""
+        told = recall(self.signal * self.noisy - self.noise * guess.float())
+        share = self.signal.flatten().square() * self.own.any(1)
+        return (share * (1 - (told * self.own).sum(1))).mean()
 
 
 class Lessons:
@@ -42,8 +51,8 @@ class Lessons:
         """Encodes every picture, which takes minutes, and keeps the latents in `folder`."""
         self._shard, self._seed, self._device = shard, seed, device
         self._alphas = family.new_scheduler().alphas_cumprod.to(device)
-        self._latents = _latents(folder, vae, shard, device)
-        self._weights = _latent_weights(shard.labels, self._latents.shape[-1])
+        self.latents = _latents(folder, vae, shard, device)
+        self._weights = _latent_weights(shard.labels, self.latents.shape[-1])
         tell = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
         self._ids = tokenizer(list(shard.caption), **tell).input_ids
         self._empty = tokenizer([""], **tell).input_ids[0]
@@ -57,12 +66,12 @@ class Lessons:
         rng = np.random.default_rng([self._seed, 2, step])
         rows = rng.choice(self._rows, size)
         # The face comes from another picture of the same person, so pose and light cannot be copied.
-        other = np.array([self._other(int(row), rng) for row in rows])
-        words, faces = self._ids[rows].clone(), self._faces[other].clone()
-        chance = rng.random(size)
+        words, faces = self._ids[rows].clone(), torch.stack([self._other(int(row), rng) for row in rows])
+        own, chance = self._faces[rows].clone(), rng.random(size)
         words[torch.from_numpy(chance < DROP_TEXT + DROP_BOTH)] = self._empty
-        faces[torch.from_numpy((chance >= DROP_TEXT) & (chance < DROP_TEXT + DROP_BOTH + DROP_FACE))] = 0
-        clean = self._latents[rows].to(self._device)
+        faceless = torch.from_numpy((chance >= DROP_TEXT) & (chance < DROP_TEXT + DROP_BOTH + DROP_FACE))
+        faces[faceless], own[faceless] = 0, 0
+        clean = self.latents[rows].to(self._device)
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + step)
         noise = torch.randn(clean.shape, generator=generator).to(self._device)
         draws = torch.randint(0, len(self._alphas), (2, len(clean)), generator=generator)
@@ -77,13 +86,18 @@ class Lessons:
             times=times,
             words=words.to(self._device),
             faces=faces.to(self._device),
+            own=own.to(self._device),
+            signal=a,
+            noise=s,
             chance=float(rng.random()),
         )
 
-    def _other(self, row: int, rng: np.random.Generator) -> int:
+    def _other(self, row: int, rng: np.random.Generator) -> Tensor:
+        """The face in one or two other pictures of the person, as users give one photo or several."""
         views = self._views[int(self._shard.person[row])]
         views = views[views != row] if len(views) > 1 else views
-        return int(rng.choice(views))
+        chosen = rng.choice(views, 1 + int(rng.random() < 0.5))
+        return functional.normalize(self._faces[chosen].mean(0), dim=0)
 
 
 @torch.no_grad()

@@ -15,9 +15,11 @@ from facechain.lab.family import Preset
 from facechain.lab.shards import Shard
 from facechain.lab.train.lessons import Lessons
 from facechain.lab.train.loop import Log, Stop, Worker, follow, grid, held_out, pictures, put_down, set_rate, take_up
+from facechain.lab.train.recall import Recall, train_recall
 
 NO_ADAPTER = 0.12  # share of steps without the adapter, so that the base alone is a model too
 TOP_RATE = 6e-4
+UNLIKE = 0.2  # weight of faces that are not the person's
 _KEEP = 0.999  # of the averaged weights, each step
 
 
@@ -33,12 +35,15 @@ def train_unet(
     step = take_up(folder / "unet.pt", both, adam, smooth)
     worker.follow()
     lessons = Lessons(folder, shard, vae, tokenizer, seed, device) if step < stop.steps else None
+    recall = _recall(folder, lessons, shard, preset, seed, device, log) if lessons else None
     late, losses = stop.clock(), []
     while lessons and step < stop.steps and not late():
         lesson = lessons.at(step, preset.unet_batch)
         family.set_face_scale(worker.copy["unet"], float(lesson.chance >= NO_ADAPTER))
-        loss = lesson.loss(predict(worker.copy, lesson.noisy, lesson.times, lesson.words, lesson.faces))
-        loss.backward()
+        guess = predict(worker.copy, lesson.noisy, lesson.times, lesson.words, lesson.faces)
+        loss = lesson.loss(guess)
+        told = loss + UNLIKE * lesson.unlike(guess, recall) if lesson.chance >= NO_ADAPTER else loss
+        told.backward()
         worker.hand_over()
         set_rate(adam, TOP_RATE, step, stop.steps, fall=0.5)
         torch.nn.utils.clip_grad_norm_(both.parameters(), 1.0)
@@ -55,6 +60,18 @@ def train_unet(
     put_down(folder / "unet.pt", both, adam, step, smooth)
     samples(folder / "samples.png", vae, smooth, tokenizer, shard, device)
     return smooth["unet"], smooth["text"]
+
+
+def _recall(folder: Path, lessons: Lessons, shard: Shard, preset: Preset, seed: int, device: str, log: Log) -> Recall:
+    file = folder / "recall.pt"
+    if file.is_file():
+        net = Recall(shard.embedding.shape[1]).to(device)
+        net(lessons.latents[:2].to(device))
+        net.load_state_dict(torch.load(file, map_location=device, weights_only=True))
+        return net.eval().requires_grad_(False)
+    net = train_recall(lessons.latents, shard, preset.recall_steps, 64, seed, device, log)
+    torch.save(net.state_dict(), file)
+    return net
 
 
 def _both(preset: Preset, tokenizer: Any, device: str) -> tuple[Any, Any]:
