@@ -299,11 +299,14 @@ def _template(page, models):
 
 
 def _others(page):
-    """Train, Models and Settings say what there is and what to do."""
+    """A short training on the starter; Models and Settings say what there is."""
     tab(page, "Train")
     page.wait_for_selector("#train-photos .strip img")
+    page.locator("button:visible:has-text('Advanced')").click()
+    page.locator("#train-steps").locator("input, textarea").fill("3")
     page.click("#train-start")
-    page.wait_for_selector("text=Training needs")
+    page.wait_for_selector("#train-shown .badge:has-text('Finished')")
+    page.wait_for_selector("#train-shown :text('Likeness over the steps')")
     shot(page, "train")
     tab(page, "Models")
     page.wait_for_selector("#models .pack")

@@ -47,7 +47,7 @@ def build(shop: Shop) -> None:
             )
             with gr.Accordion(w("create.advanced"), open=False):
                 with gr.Row():
-                    steps = optional(w, "train.count", int, 1, 100_000)
+                    steps = optional(w, "train.count", int, 1, 100_000, elem_id="train-steps")
                     rank = optional(w, "train.rank", int, 1, 256)
                     seed = optional(w, "create.seed", int, 0, 2**32 - 1)
                 with gr.Row():
