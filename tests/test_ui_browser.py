@@ -305,7 +305,7 @@ def _others(page):
     page.locator("button:visible:has-text('Advanced')").click()
     page.locator("#train-steps").locator("input, textarea").fill("3")
     page.click("#train-start")
-    page.wait_for_selector("#train-shown .badge:has-text('Finished')")
+    page.wait_for_selector("#train-shown .badge.good:has-text('Finished')")
     page.wait_for_selector("#train-shown :text('Likeness over the steps')")
     shot(page, "train")
     tab(page, "Models")
