@@ -18,7 +18,7 @@ from facechain.lab import family
 from facechain.lab.family import Preset
 from facechain.lab.shards import Shard
 from facechain.lab.train.lessons import Lessons
-from facechain.lab.train.loop import Log, Stop, Worker, follow, put_down, set_rate, take_up
+from facechain.lab.train.loop import Log, Stop, Worker, learn, take_up
 from facechain.types import Pixels, Points
 
 TOP_RATE = 6e-4
@@ -52,29 +52,20 @@ def train_identitynet(
     adam = torch.optim.AdamW(net.parameters(), lr=TOP_RATE, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     step = take_up(folder / "identitynet.pt", net, adam, smooth)
     worker.follow()
-    lessons = Lessons(folder, shard, vae, tokenizer, seed, device) if step < stop.steps else None
-    late, losses = stop.clock(), []
-    while lessons and step < stop.steps and not late():
-        # Where things are is settled while there is much noise, so such times come more often.
-        lesson = lessons.at(step, preset.net_batch, late=True)
-        shown = _shown(shard, lesson.rows, preset.size_px, draw).to(device)
-        loss = lesson.loss(
-            predict_led(worker.copy, frozen, lesson.noisy, lesson.times, lesson.words, lesson.faces, shown)
-        )
-        loss.backward()
-        worker.hand_over()
-        set_rate(adam, TOP_RATE, step, stop.steps, fall=0.5)
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        adam.step()
-        worker.follow()
-        follow(smooth, net, min(_KEEP, (1 + step) / (10 + step)))
-        losses.append(float(loss.detach()))
-        step += 1
-        if step % 50 == 0:
-            log(f"identitynet step {step} loss {np.mean(losses[-50:]):.4f}")
-        if step % stop.save_every == 0:
-            put_down(folder / "identitynet.pt", net, adam, step, smooth)
-    put_down(folder / "identitynet.pt", net, adam, step, smooth)
+    if step < stop.steps:
+        lessons = Lessons(folder, shard, vae, tokenizer, seed, device)
+
+        def lesson(at: int) -> tuple[Tensor, Tensor]:
+            # Where things are is settled while there is much noise, so such times come more often.
+            given = lessons.at(at, preset.net_batch, late=True)
+            shown = _shown(shard, given.rows, preset.size_px, draw).to(device)
+            loss = given.loss(
+                predict_led(worker.copy, frozen, given.noisy, given.times, given.words, given.faces, shown)
+            )
+            return loss, loss
+
+        file = folder / "identitynet.pt"
+        learn("identitynet", file, net, worker, smooth, adam, step, stop, TOP_RATE, _KEEP, log, lesson)
     return smooth
 
 

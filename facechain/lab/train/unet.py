@@ -14,7 +14,7 @@ from facechain.lab import family
 from facechain.lab.family import Preset
 from facechain.lab.shards import Shard
 from facechain.lab.train.lessons import Lessons
-from facechain.lab.train.loop import Log, Stop, Worker, follow, grid, held_out, pictures, put_down, set_rate, take_up
+from facechain.lab.train.loop import Log, Stop, Worker, grid, held_out, learn, pictures, take_up
 from facechain.lab.train.recall import Recall, train_recall
 
 NO_ADAPTER = 0.12  # share of steps without the adapter, so that the base alone is a model too
@@ -34,30 +34,22 @@ def train_unet(
     adam = torch.optim.AdamW(both.parameters(), lr=TOP_RATE, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     step = take_up(folder / "unet.pt", both, adam, smooth)
     worker.follow()
-    lessons = Lessons(folder, shard, vae, tokenizer, seed, device) if step < stop.steps else None
-    recall = _recall(folder, lessons, shard, preset, seed, device, log) if lessons else None
-    late, losses = stop.clock(), []
-    while lessons and step < stop.steps and not late():
-        lesson = lessons.at(step, preset.unet_batch)
-        family.set_face_scale(worker.copy["unet"], float(lesson.chance >= NO_ADAPTER))
-        guess = predict(worker.copy, lesson.noisy, lesson.times, lesson.words, lesson.faces)
-        loss = lesson.loss(guess)
-        told = loss + UNLIKE * lesson.unlike(guess, recall) if lesson.chance >= NO_ADAPTER else loss
-        told.backward()
-        worker.hand_over()
-        set_rate(adam, TOP_RATE, step, stop.steps, fall=0.5)
-        torch.nn.utils.clip_grad_norm_(both.parameters(), 1.0)
-        adam.step()
-        worker.follow()
-        follow(smooth, both, min(_KEEP, (1 + step) / (10 + step)))
-        losses.append(float(loss.detach()))
-        step += 1
-        if step % 50 == 0:
-            log(f"unet step {step} loss {np.mean(losses[-50:]):.4f}")
-        if step % stop.save_every == 0:
-            put_down(folder / "unet.pt", both, adam, step, smooth)
-            samples(folder / f"samples-{step:06d}.png", vae, smooth, tokenizer, shard, device)
-    put_down(folder / "unet.pt", both, adam, step, smooth)
+    if step < stop.steps:
+        lessons = Lessons(folder, shard, vae, tokenizer, seed, device)
+        recall = _recall(folder, lessons, shard, preset, seed, device, log)
+
+        def lesson(at: int) -> tuple[Tensor, Tensor]:
+            given = lessons.at(at, preset.unet_batch)
+            faced = given.chance >= NO_ADAPTER
+            family.set_face_scale(worker.copy["unet"], float(faced))
+            guess = predict(worker.copy, given.noisy, given.times, given.words, given.faces)
+            loss = given.loss(guess)
+            return loss, loss + UNLIKE * given.unlike(guess, recall) if faced else loss
+
+        def show(at: int) -> None:
+            samples(folder / f"samples-{at:06d}.png", vae, smooth, tokenizer, shard, device)
+
+        learn("unet", folder / "unet.pt", both, worker, smooth, adam, step, stop, TOP_RATE, _KEEP, log, lesson, show)
     samples(folder / "samples.png", vae, smooth, tokenizer, shard, device)
     return smooth["unet"], smooth["text"]
 
