@@ -1,6 +1,7 @@
 """The starter family: standard classes, published layouts, a run that can be put down and taken up."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,11 @@ from facechain.lab import family
 from facechain.lab.family import ADAPTER_FILE, PRESETS
 from facechain.lab.score import rank
 from facechain.lab.shards import Shard, apart
+from facechain.lab.train.discriminant import discriminant
 from facechain.lab.train.identitynet import predict_led, train_identitynet
 from facechain.lab.train.loop import Stop, held_out, pictures
 from facechain.lab.train.sface import Sface, chips, unlike
+from facechain.lab.train.team import Team
 from facechain.lab.train.unet import predict, train_unet
 from facechain.lab.train.vae import train_vae
 
@@ -67,8 +70,8 @@ def _run(folder: Path, shard: Shard, sface: Sface, steps: int):
     folder.mkdir(exist_ok=True)
     family.write_tokenizer(folder / "tokenizer", WORDS)
     stop, quiet = Stop(steps=steps, minutes=5), lambda line: None
-    vae = train_vae(folder, shard, sface, TINY, stop, 0, "cpu", quiet)
-    return vae, *train_unet(folder, shard, vae, TINY, stop, 0, "cpu", quiet)
+    vae = train_vae(folder, shard, sface, TINY, stop, 0, "cpu", quiet, Team())
+    return vae, *train_unet(folder, shard, vae, TINY, stop, 0, "cpu", quiet, Team())
 
 
 def test_sface_sees_in_torch_what_the_products_reader_sees(models: Path, sface: Sface) -> None:
@@ -117,10 +120,15 @@ def test_a_family_opens_as_a_published_one_does(tmp_path: Path, run) -> None:
     assert (tmp_path / "samples.png").is_file()
 
 
-def test_the_adapters_file_paints_as_the_trained_network_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("spread", [False, True])
+def test_the_adapters_file_paints_as_the_trained_network_does(spread: bool) -> None:
     """What is written is what was trained: the face tokens and their keys and values come out the same."""
     torch.manual_seed(0)
     unet = family.new_unet(TINY)
+    plain = family.new_unet(TINY)
+    plain.load_state_dict(unet.state_dict())
+    if spread:
+        family.spread_faces(unet, torch.randn(128, 128) / 8)
     taken = {key: value.float() for key, value in family.take_adapter(unet).items()}
     nested = {
         part: {
@@ -128,9 +136,7 @@ def test_the_adapters_file_paints_as_the_trained_network_does(tmp_path: Path) ->
         }
         for part in ("image_proj", "ip_adapter")
     }
-    again = family.new_unet(TINY)
-    again.load_state_dict(unet.state_dict())
-    family.put_adapter(again, nested)
+    family.put_adapter(again := plain, nested)
     x, t, told = torch.randn(2, 4, 8, 8), torch.tensor([5, 900]), torch.randn(2, 77, TINY.text_width)
     face = {"image_embeds": [torch.randn(2, 1, 128)]}
     with torch.no_grad():
@@ -148,7 +154,7 @@ def test_a_run_put_down_ends_where_an_unbroken_one_does(tmp_path: Path, shard: S
     family.write_tokenizer(folder / "tokenizer", WORDS)
     quiet = lambda line: None  # noqa: E731
     now = Stop(steps=4, minutes=0)
-    train_vae(folder, shard, sface, TINY, now, 0, "cpu", quiet)
+    train_vae(folder, shard, sface, TINY, now, 0, "cpu", quiet, Team())
     assert torch.load(folder / "vae.pt", weights_only=True)["step"] == 0
     _, resumed, _ = run(folder, 4)
     for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
@@ -168,7 +174,7 @@ def test_identitynet_begins_by_adding_nothing_and_learns_with_all_else_held(tmp_
     assert torch.allclose(alone, led, atol=1e-6)
     draw = lambda points, width, height: np.full((height, width, 3), 200, np.uint8)  # noqa: E731
     stop = Stop(steps=4, minutes=5)
-    net = train_identitynet(tmp_path, shard, vae, unet, text, draw, TINY, stop, 0, "cpu", lambda line: None)
+    net = train_identitynet(tmp_path, shard, vae, unet, text, draw, TINY, stop, 0, "cpu", lambda line: None, Team())
     with torch.no_grad():
         assert not torch.allclose(alone, predict_led(net, both, x, t, words, faces, shown), atol=1e-6)
     assert all(torch.equal(before[key], value) for key, value in unet.state_dict().items())
@@ -177,6 +183,45 @@ def test_identitynet_begins_by_adding_nothing_and_learns_with_all_else_held(tmp_
 
     opened = ControlNetModel.from_pretrained(tmp_path / "starter" / family.NET_FOLDER)
     assert opened.config["cross_attention_dim"] == TINY.text_width
+
+
+def test_the_discriminant_keeps_what_tells_people_apart_and_drops_what_pictures_change() -> None:
+    rng = np.random.default_rng(0)
+    people = rng.normal(0, 1, (200, 1, 8)) * [0.2, 0.2, 0.2, 0, 0, 0, 0, 0] + [0, 0, 0, 0, 0, 0, 0, 3]
+    pictures = people + rng.normal(0, 1, (200, 6, 8)) * [0.02, 0.02, 0.02, 0.5, 0.5, 0.01, 0.01, 0.01]
+    vectors = (pictures / np.linalg.norm(pictures, axis=2, keepdims=True)).reshape(-1, 8).astype(np.float32)
+    who = np.repeat(np.arange(200), 6)
+    told = (torch.from_numpy(vectors) @ discriminant(vectors, who)).numpy()
+    assert np.abs(told.mean(0)).max() < 1e-3, "the mean face is as no face at all"
+    spread = told.std(0)
+    assert (spread > 0.8).sum() == 3, "each direction of identity counts alike"
+
+    def found(places: np.ndarray) -> float:
+        """Share of 40 people whose second picture is nearest to their first."""
+        seen = places.reshape(200, 6, 8)[:40]
+        seen = seen / np.linalg.norm(seen, axis=2, keepdims=True)
+        return float(np.mean(np.argmax(seen[:, 0] @ seen[:, 1].T, 1) == np.arange(40)))
+
+    assert found(told) > 0.6 > 3 * found(vectors)
+
+
+def _found_gradients(rank: int, folder: str) -> None:
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29611"}
+    team, layer = Team(), torch.nn.Linear(2, 1)
+    layer.weight.grad = torch.full_like(layer.weight, float(rank + 1))
+    if rank == 0:
+        layer.bias.grad = torch.ones(1)  # the other has none: the face was left out
+    team.mean_gradients(layer)
+    team.first_alone(lambda: Path(folder, "first").touch())
+    seen = [layer.weight.grad.tolist(), layer.bias.grad.tolist(), team.any(rank == 1), team.any(False)]
+    told = [*seen, team.lesson(5), Path(folder, "first").is_file()]
+    Path(folder, f"{rank}.json").write_text(json.dumps(told))
+
+
+def test_a_team_learns_from_the_mean_of_different_lessons(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(_found_gradients, (str(tmp_path),), nprocs=2)
+    told = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
+    assert told == [[[[1.5, 1.5]], [0.5], True, False, 10 + rank, True] for rank in (0, 1)]
 
 
 def test_at_scale_0_the_face_changes_nothing() -> None:

@@ -6,6 +6,7 @@ published layout of that adapter, fed by a recogniser of 128 numbers where the p
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 from collections.abc import Iterable
@@ -55,7 +56,7 @@ PRESETS: dict[str, Preset] = {
     "cpu": Preset(
         size_px=128, vae=(16, 32, 64, 64), unet=(64, 128, 192, 192), layers=1, heads=2, text_width=128, text_layers=2,
         recogniser_width=128, vae_steps=2_600, vae_batch=8, vae_crop_px=64, recall_steps=1_200,
-        unet_steps=4_800, unet_batch=32,
+        unet_steps=11_000, unet_batch=32,
         net_steps=1_000, net_batch=24,
     ),
     "gpu": Preset(
@@ -203,6 +204,35 @@ def put_adapter(unet: Any, adapter: dict[str, dict[str, Tensor]]) -> None:
     unet._load_ip_adapter_weights([adapter], low_cpu_mem_usage=False)
 
 
+class _Spread(torch.nn.Module):
+    """A linear layer behind a fixed one."""
+
+    matrix: Tensor
+
+    def __init__(self, matrix: Tensor, layer: torch.nn.Linear) -> None:
+        super().__init__()
+        self.register_buffer("matrix", matrix)
+        self.layer = layer
+
+    def forward(self, faces: Tensor) -> Tensor:
+        return self.layer(faces @ self.matrix)
+
+    def joined(self) -> torch.nn.Linear:
+        """One layer that does the same."""
+        made = copy.deepcopy(self.layer)
+        made.weight.data = self.layer.weight.detach() @ self.matrix.T
+        return made
+
+
+def spread_faces(unet: Any, matrix: Tensor) -> None:
+    """For training: the projector reads `faces @ matrix`, where what tells people apart is not small beside the rest.
+
+    The published layout has no place for it, so `take_adapter` multiplies it in.
+    """
+    gate = unet.encoder_hid_proj.image_projection_layers[0].ff.net[0]
+    gate.proj = _Spread(matrix.to(gate.proj.weight.device), gate.proj)
+
+
 def set_face_scale(unet: Any, scale: float) -> None:
     """0 leaves the base alone, exactly."""
     for path in _cross_attentions(unet):
@@ -212,7 +242,10 @@ def set_face_scale(unet: Any, scale: float) -> None:
 def take_adapter(unet: Any) -> dict[str, Tensor]:
     """The adapter's tensors by the published file's dotted names; its low-rank part is there and does nothing."""
     tensors = {}
-    for key, value in unet.encoder_hid_proj.image_projection_layers[0].state_dict().items():
+    projector = copy.deepcopy(unet.encoder_hid_proj.image_projection_layers[0])
+    if isinstance(gate := projector.ff.net[0].proj, _Spread):
+        projector.ff.net[0].proj = gate.joined()
+    for key, value in projector.state_dict().items():
         tensors[f"image_proj.{key.replace('ff.net.0.proj', 'proj.0').replace('ff.net.2', 'proj.2')}"] = value
     for k, path in enumerate(_cross_attentions(unet)):
         processor = unet.attn_processors[f"{path}.processor"]
@@ -251,8 +284,6 @@ def write_family(folder: Path, vae: Any, unet: Any, text: Any, tokenizer_folder:
 
     The modules given are not changed.
     """
-    import copy
-
     from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
     from safetensors.torch import save_file
 

@@ -19,6 +19,7 @@ from facechain.lab.family import Preset
 from facechain.lab.shards import Shard
 from facechain.lab.train.lessons import Lessons
 from facechain.lab.train.loop import Log, Stop, Worker, learn, take_up
+from facechain.lab.train.team import Team
 from facechain.types import Pixels, Points
 
 TOP_RATE = 6e-4
@@ -38,13 +39,14 @@ def train_identitynet(
     seed: int,
     device: str,
     log: Log,
+    team: Team,
 ) -> Any:
     """The net as averaged over training. Leaves identitynet.pt."""
     torch.manual_seed(seed + 2)
     tokenizer = family.read_tokenizer(folder / "tokenizer")
     net = family.new_identitynet(unet).to(device, memory_format=torch.channels_last)
     smooth = copy.deepcopy(net).requires_grad_(False)
-    worker = Worker(net, copy.deepcopy(net))
+    worker = Worker(net, copy.deepcopy(net), team)
     frozen = {"unet": copy.deepcopy(unet), "text": copy.deepcopy(text)}
     for model in frozen.values():
         model.to(torch.bfloat16).requires_grad_(False)
@@ -53,7 +55,7 @@ def train_identitynet(
     step = take_up(folder / "identitynet.pt", net, adam, smooth)
     worker.follow()
     if step < stop.steps:
-        lessons = Lessons(folder, shard, vae, tokenizer, seed, device)
+        lessons = Lessons(folder, shard, vae, tokenizer, seed, device, team)
 
         def lesson(at: int) -> tuple[Tensor, Tensor]:
             # Where things are is settled while there is much noise, so such times come more often.

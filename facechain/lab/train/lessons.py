@@ -14,9 +14,12 @@ from torch.nn import functional
 
 from facechain.lab import family
 from facechain.lab.shards import Shard
+from facechain.lab.train.discriminant import discriminant
 from facechain.lab.train.loop import held_out, pictures
+from facechain.lab.train.team import Team
 from facechain.lab.train.vae import WEIGHTS
 
+MOST_SIGNAL = 5.0  # ratio of signal to noise, in variance, above which a time counts less
 DROP_TEXT, DROP_FACE, DROP_BOTH = 0.08, 0.08, 0.06
 
 
@@ -31,32 +34,39 @@ class Lesson:
     times: Tensor  # (N,)
     words: Tensor  # (N, 77) token ids; the empty prompt's where words were dropped
     faces: Tensor  # (N, D); zeros where the face was dropped
-    own: Tensor  # (N, D) unit vectors of the faces to be seen; zeros where the face was dropped
+    own: Tensor  # (N, D) unit vectors of who is to be seen, as `true_faces`; zeros where the face was dropped
     signal: Tensor  # (N, 1, 1, 1) share of the picture in `noisy`
     noise: Tensor  # (N, 1, 1, 1) and of the noise
     chance: float  # 0…1, for whatever else is decided by the step
 
     def loss(self, guess: Tensor) -> Tensor:
-        return (self.weight * (guess.float() - self.wanted).square()).mean()
+        # With little noise the velocity is nearly all noise that nobody can tell, so such times count less
+        # (Hang et al. 2023).
+        told = ((self.noise / self.signal).square() * MOST_SIGNAL).clamp(max=1)
+        return (told * self.weight * (guess.float() - self.wanted).square()).mean()
 
     def unlike(self, guess: Tensor, recall: Any) -> Tensor:
         """1 - cosine between the face in the picture guessed and the right one; counts as far as there is a picture."""
         told = recall(self.signal * self.noisy - self.noise * guess.float())
-        share = self.signal.flatten().square() * self.own.any(1)
+        share = self.signal.flatten() * self.own.any(1)
         return (share * (1 - (told * self.own).sum(1))).mean()
 
 
 class Lessons:
-    def __init__(self, folder: Path, shard: Shard, vae: Any, tokenizer: Any, seed: int, device: str) -> None:
+    def __init__(
+        self, folder: Path, shard: Shard, vae: Any, tokenizer: Any, seed: int, device: str, team: Team
+    ) -> None:
         """Encodes every picture, which takes minutes, and keeps the latents in `folder`."""
         self._shard, self._seed, self._device = shard, seed, device
         self._alphas = family.new_scheduler().alphas_cumprod.to(device)
-        self.latents = _latents(folder, vae, shard, device)
+        team.first_alone(lambda: _encode(folder, vae, shard, device))
+        self.latents = torch.from_numpy(np.load(_latents_file(folder, vae, shard))) * vae.config.scaling_factor
         self._weights = _latent_weights(shard.labels, self.latents.shape[-1])
         tell = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
         self._ids = tokenizer(list(shard.caption), **tell).input_ids
         self._empty = tokenizer([""], **tell).input_ids[0]
         self._faces = torch.from_numpy(shard.embedding)
+        self.true_faces = true_faces(shard)
         usable = ~held_out(shard.person) & shard.embedding.any(1)
         self._rows = np.flatnonzero(usable)
         self._views = {int(p): np.flatnonzero(usable & (shard.person == p)) for p in np.unique(shard.person[usable])}
@@ -67,7 +77,7 @@ class Lessons:
         rows = rng.choice(self._rows, size)
         # The face comes from another picture of the same person, so pose and light cannot be copied.
         words, faces = self._ids[rows].clone(), torch.stack([self._other(int(row), rng) for row in rows])
-        own, chance = self._faces[rows].clone(), rng.random(size)
+        own, chance = self.true_faces[rows], rng.random(size)
         words[torch.from_numpy(chance < DROP_TEXT + DROP_BOTH)] = self._empty
         faceless = torch.from_numpy((chance >= DROP_TEXT) & (chance < DROP_TEXT + DROP_BOTH + DROP_FACE))
         faces[faceless], own[faceless] = 0, 0
@@ -100,23 +110,38 @@ class Lessons:
         return functional.normalize(self._faces[chosen].mean(0), dim=0)
 
 
-@torch.no_grad()
-def _latents(folder: Path, vae: Any, shard: Shard, device: str) -> Tensor:
-    """(N, 4, S, S), of about unit variance."""
+def true_faces(shard: Shard) -> Tensor:
+    """(N, D) unit vectors of who is in each picture, from all the person's pictures, on the discriminant's axes."""
+    seen = shard.embedding.any(1)
+    trained = seen & ~held_out(shard.person)
+    vectors = torch.from_numpy(shard.embedding) @ discriminant(shard.embedding[trained], shard.person[trained])
+    _, who = np.unique(shard.person, return_inverse=True)
+    who = torch.from_numpy(who)
+    sums = torch.zeros(int(who.max()) + 1, vectors.shape[1]).index_add_(0, who, vectors)
+    return functional.normalize(sums, dim=1)[who]
+
+
+def _latents_file(folder: Path, vae: Any, shard: Shard) -> Path:
     digest = hashlib.sha256(shard.scene.tobytes())
     for part in (vae.encoder, vae.quant_conv):
         for value in part.state_dict().values():
             digest.update(value.cpu().numpy().tobytes())
-    file = folder / f"latents-{digest.hexdigest()[:16]}.npy"
-    if not file.is_file():
-        parts = [
-            vae.encode(pictures(shard.pixels[i : i + 32], device)).latent_dist.mean.cpu()
-            for i in range(0, len(shard.pixels), 32)
-        ]
-        with file.with_suffix(".part").open("wb") as part:
-            np.save(part, torch.cat(parts).contiguous().numpy())
-        file.with_suffix(".part").replace(file)
-    return torch.from_numpy(np.load(file)) * vae.config.scaling_factor
+    return folder / f"latents-{digest.hexdigest()[:16]}.npy"
+
+
+@torch.no_grad()
+def _encode(folder: Path, vae: Any, shard: Shard, device: str) -> None:
+    """Leaves (N, 4, S, S) in the folder."""
+    file = _latents_file(folder, vae, shard)
+    if file.is_file():
+        return
+    parts = [
+        vae.encode(pictures(shard.pixels[i : i + 32], device)).latent_dist.mean.cpu()
+        for i in range(0, len(shard.pixels), 32)
+    ]
+    with file.with_suffix(".part").open("wb") as part:
+        np.save(part, torch.cat(parts).contiguous().numpy())
+    file.with_suffix(".part").replace(file)
 
 
 def _latent_weights(labels: np.ndarray, side: int) -> Tensor:

@@ -13,30 +13,33 @@ from torch import Tensor
 from facechain.lab import family
 from facechain.lab.family import Preset
 from facechain.lab.shards import Shard
+from facechain.lab.train.discriminant import discriminant
 from facechain.lab.train.lessons import Lessons
 from facechain.lab.train.loop import Log, Stop, Worker, grid, held_out, learn, pictures, take_up
-from facechain.lab.train.recall import Recall, train_recall
+from facechain.lab.train.recall import Recall, new_recall, train_recall
+from facechain.lab.train.team import Team
 
 NO_ADAPTER = 0.12  # share of steps without the adapter, so that the base alone is a model too
 TOP_RATE = 6e-4
-UNLIKE = 0.2  # weight of faces that are not the person's
+UNLIKE = 0.4  # weight of faces that are not the person's
 _KEEP = 0.999  # of the averaged weights, each step
 
 
 def train_unet(
-    folder: Path, shard: Shard, vae: Any, preset: Preset, stop: Stop, seed: int, device: str, log: Log
+    folder: Path, shard: Shard, vae: Any, preset: Preset, stop: Stop, seed: int, device: str, log: Log, team: Team
 ) -> tuple[Any, Any]:
     """UNet with its adapter, and text model, as averaged over training. Leaves unet.pt and sample grids."""
     torch.manual_seed(seed + 1)
     tokenizer = family.read_tokenizer(folder / "tokenizer")
-    both, smooth = _both(preset, tokenizer, device)
-    worker = Worker(both, copy.deepcopy(both))
+    both, smooth = new_both(preset, tokenizer, shard, device)
+    worker = Worker(both, copy.deepcopy(both), team)
     adam = torch.optim.AdamW(both.parameters(), lr=TOP_RATE, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     step = take_up(folder / "unet.pt", both, adam, smooth)
     worker.follow()
     if step < stop.steps:
-        lessons = Lessons(folder, shard, vae, tokenizer, seed, device)
-        recall = _recall(folder, lessons, shard, preset, seed, device, log)
+        lessons = Lessons(folder, shard, vae, tokenizer, seed, device, team)
+        team.first_alone(lambda: _learn_recall(folder, lessons, shard, preset, seed, device, log))
+        recall = _read_recall(folder, lessons, device)
 
         def lesson(at: int) -> tuple[Tensor, Tensor]:
             given = lessons.at(at, preset.unet_batch)
@@ -50,25 +53,32 @@ def train_unet(
             samples(folder / f"samples-{at:06d}.png", vae, smooth, tokenizer, shard, device)
 
         learn("unet", folder / "unet.pt", both, worker, smooth, adam, step, stop, TOP_RATE, _KEEP, log, lesson, show)
-    samples(folder / "samples.png", vae, smooth, tokenizer, shard, device)
+    if team.leads:
+        samples(folder / "samples.png", vae, smooth, tokenizer, shard, device)
     return smooth["unet"], smooth["text"]
 
 
-def _recall(folder: Path, lessons: Lessons, shard: Shard, preset: Preset, seed: int, device: str, log: Log) -> Recall:
-    file = folder / "recall.pt"
-    if file.is_file():
-        net = Recall(shard.embedding.shape[1]).to(device)
-        net(lessons.latents[:2].to(device))
-        net.load_state_dict(torch.load(file, map_location=device, weights_only=True))
-        return net.eval().requires_grad_(False)
-    net = train_recall(lessons.latents, shard, preset.recall_steps, 64, seed, device, log)
-    torch.save(net.state_dict(), file)
-    return net
+def _learn_recall(
+    folder: Path, lessons: Lessons, shard: Shard, preset: Preset, seed: int, device: str, log: Log
+) -> None:
+    """Leaves recall.pt, unless it is there."""
+    if not (folder / "recall.pt").is_file():
+        net = train_recall(lessons.latents, lessons.true_faces, shard, preset.recall_steps, seed, device, log)
+        torch.save(net.state_dict(), folder / "recall.pt")
 
 
-def _both(preset: Preset, tokenizer: Any, device: str) -> tuple[Any, Any]:
+def _read_recall(folder: Path, lessons: Lessons, device: str) -> Recall:
+    net = new_recall(lessons.latents, lessons.true_faces, device)
+    net.load_state_dict(torch.load(folder / "recall.pt", map_location=device, weights_only=True))
+    return net.eval().requires_grad_(False)
+
+
+def new_both(preset: Preset, tokenizer: Any, shard: Shard, device: str) -> tuple[Any, Any]:
     """UNet and text model, and a copy of them for their average."""
-    both = torch.nn.ModuleDict({"unet": family.new_unet(preset), "text": family.new_text(preset, tokenizer)}).to(device)
+    unet = family.new_unet(preset)
+    seen = shard.embedding.any(1) & ~held_out(shard.person)
+    family.spread_faces(unet, discriminant(shard.embedding[seen], shard.person[seen]))
+    both = torch.nn.ModuleDict({"unet": unet, "text": family.new_text(preset, tokenizer)}).to(device)
     both["unet"].to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return both, copy.deepcopy(both).requires_grad_(False)
 
