@@ -16,7 +16,7 @@ from facechain.types import Canvas, Consent, Crop, Embedding, Person, Shot, Styl
 
 torch = pytest.importorskip("torch")
 
-from facechain.engines.lora.engine import LoraEngine, caption, fingerprint  # noqa: E402
+from facechain.engines.lora.engine import LoraEngine, caption, fingerprint, own_phrases  # noqa: E402
 from facechain.engines.lora.sitting import native  # noqa: E402
 
 STYLE = Style(
@@ -203,6 +203,14 @@ def test_cancelling_leaves_no_half_file_and_it_can_go_on(engine, people, tmp_pat
     assert not list(tmp_path.rglob("*.part*"))
     assert not list(tmp_path.rglob("result.json"))
     assert other.learn(people["A"]).data.weights.is_file()
+
+
+def test_what_most_photos_say_of_the_hair_is_the_person_and_is_not_said(people):
+    told = ["short hair, red hair, smiling", "short hair, brown hair, smiling", "long hair, red hair, smiling"]
+    crops = [replace(people["A"].crops[0], caption=f"portrait photo of an adult, {words}") for words in told]
+    own = own_phrases(crops)
+    assert own == {"short hair", "red hair"}
+    assert caption(crops[1], "ohwx person", own) == "portrait photo of ohwx person, brown hair, smiling"
 
 
 def test_captions_and_fingerprints(base, people, tmp_path):

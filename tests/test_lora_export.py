@@ -19,7 +19,7 @@ def learned(request, tmp_path_factory):
     family, _, dora = request.param.partition("-")
     folder = tmp_path_factory.mktemp(request.param)
     base = request.getfixturevalue(family)
-    made = job(folder / "job", base, train_text=True, validate_every=0, targets="transformer", dora=bool(dora))
+    made = job(folder / "job", base, train_text=True, validate_every=0, targets="all", dora=bool(dora))
     train(made)
     return base, made
 

@@ -10,7 +10,7 @@ from facechain.engines.lora.settings import TrainSettings
 
 torch = pytest.importorskip("torch")
 
-from facechain.engines.lora.examples import Batch, Examples, fitted  # noqa: E402
+from facechain.engines.lora.examples import Batch, Examples, closer, fitted  # noqa: E402
 from facechain.engines.lora.loss import Task, error, level_weights, task  # noqa: E402
 from facechain.engines.lora.optimizers import rate  # noqa: E402
 
@@ -126,6 +126,19 @@ def test_chance_is_the_batchs_number_and_nothing_else(head):
     assert torch.equal(one.noisy, again.noisy)
     assert torch.equal(one.times, again.times)
     assert not torch.equal(one.noisy, other.noisy)
+
+
+def test_a_closer_cut_shows_the_head_as_large_as_asked_and_goes_on_past_the_edge():
+    pixels, head = np.zeros((100, 100, 3), np.uint8), np.zeros((100, 100), np.float32)
+    pixels[:, :, 0] = np.arange(100)
+    head[10:50, 0:30] = 1
+    made, mask = closer(pixels, head, 0.5)
+    assert made.shape == (80, 80, 3)
+    rows, columns = np.flatnonzero(mask[:, 40] > 0.5), made[40, :, 0]
+    assert (rows[0], rows[-1]) == (20, 59), "in the middle, half as high as the picture"
+    assert columns[25] == 0, "the photo's edge goes on"
+    assert columns[-1] == 54
+    assert closer(pixels, np.zeros_like(head), 0.5)[0] is pixels
 
 
 @pytest.mark.parametrize("shape", [(600, 400), (400, 600), (500, 500), (640, 512)])

@@ -7,7 +7,7 @@ import json
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -31,6 +31,7 @@ from facechain.types import Crop, Person, Style
 log = logging.getLogger(__name__)
 
 TRIGGER = "ohwx"  # means nothing to the base, so that it can come to mean the person
+OWN = ("hair", "glasses")  # ends of phrases about what belongs to a person where it stays the same
 LATENTS = 4  # channels a UNet of an ordinary base takes
 RESOLUTION_PX = {"sd15": 512, "sdxl": 1024}
 
@@ -72,7 +73,10 @@ class LoraEngine:
         age = _age(person.crops)
         subject = f"{TRIGGER} {noun(age)}"
         base = self.base()
-        examples = [Example(pixels=crop.pixels, head=crop.head_mask, caption=caption(crop, subject)) for crop in crops]
+        own = own_phrases(crops)
+        examples = [
+            Example(pixels=crop.pixels, head=crop.head_mask, caption=caption(crop, subject, own)) for crop in crops
+        ]
         material = _material(examples, base)
         job = self._settled(person.name, material) or self._job(person.name, material, base, subject, noun(age))
         if not job.done:
@@ -141,10 +145,19 @@ class LoraEngine:
         return self.pack(pack, name)
 
 
-def caption(crop: Crop, subject: str) -> str:
-    """The crop's own caption, about the subject: what is said of the picture is not learned as the person."""
-    _, comma, rest = crop.caption.partition(", ")
-    return f"portrait photo of {subject}{comma}{rest}"
+def caption(crop: Crop, subject: str, own: Collection[str] = ()) -> str:
+    """The crop's own caption, about the subject and without the phrases `own`.
+
+    What is said of a picture is not learned as the person; what is the person's own must not be said.
+    """
+    _, *said = crop.caption.split(", ")
+    return ", ".join([f"portrait photo of {subject}", *(phrase for phrase in said if phrase not in own)])
+
+
+def own_phrases(crops: Sequence[Crop]) -> set[str]:
+    """What is said of the hair or glasses in at least two of three photos: so the person looks, usually."""
+    said = Counter(phrase for crop in crops for phrase in set(crop.caption.split(", ")) if phrase.endswith(OWN))
+    return {phrase for phrase, count in said.items() if 3 * count >= 2 * len(crops)}
 
 
 def _age(crops: Sequence[Crop]) -> str:

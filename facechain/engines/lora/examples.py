@@ -105,7 +105,11 @@ def prepare(
 def _latents(pipe: Any, example: Example, of_anybody: bool, flipped: bool, settings: TrainSettings) -> dict[str, Any]:
     import torch
 
-    pixels, head, corner = fitted(example.pixels, example.head, settings.resolution_px)
+    pixels, head = example.pixels, example.head
+    if settings.head_share and not of_anybody:
+        pixels, head = closer(pixels, head, settings.head_share)
+    original = pixels.shape[:2]
+    pixels, head, corner = fitted(pixels, head, settings.resolution_px)
     if flipped:
         pixels, head = pixels[:, ::-1], head[:, ::-1]
     height, width = pixels.shape[:2]
@@ -114,14 +118,27 @@ def _latents(pipe: Any, example: Example, of_anybody: bool, flipped: bool, setti
     with torch.no_grad():
         found = vae.encode(tensor.to(vae.device, vae.dtype)).latent_dist
     small = cv2.resize(np.ascontiguousarray(head), (width // 8, height // 8), interpolation=cv2.INTER_AREA)
-    original = (*example.pixels.shape[:2], *corner, height, width)
     return {
         "mean": (found.mean[0] * vae.config.scaling_factor).float(),
         "std": (found.std[0] * vae.config.scaling_factor).float(),
         "weight": torch.from_numpy(np.clip(small, 0, 1).astype(np.float32))[None],
         "prior": torch.tensor(float(of_anybody)),
-        "size": torch.tensor([float(v) for v in original]),
+        "size": torch.tensor([float(v) for v in (*original, *corner, height, width)]),
     }
+
+
+def closer(pixels: Pixels, head: Mask, share: float) -> tuple[Pixels, Mask]:
+    """A square around the head that fills `share` of its height; past an edge the edge goes on. Unchanged without a
+    head."""
+    rows, columns = np.flatnonzero((head > 0.5).any(1)), np.flatnonzero((head > 0.5).any(0))
+    if not len(rows):
+        return pixels, head
+    side = max(8, round((rows[-1] + 1 - rows[0]) / share))
+    top, left = (round((span[0] + span[-1] + 1 - side) / 2) for span in (rows, columns))
+    down = np.clip(np.arange(top, top + side), 0, head.shape[0] - 1)
+    right = np.clip(np.arange(left, left + side), 0, head.shape[1] - 1)
+    cut = np.ix_(down, right)
+    return pixels[cut], head[cut]
 
 
 def fitted(pixels: Pixels, head: Mask, resolution_px: int) -> tuple[Pixels, Mask, tuple[int, int]]:
@@ -142,7 +159,9 @@ def fitted(pixels: Pixels, head: Mask, resolution_px: int) -> tuple[Pixels, Mask
 
 
 def _digest(pipe: Any, examples: Sequence[Example], prior: Sequence[Example], settings: TrainSettings) -> str:
-    made = hashlib.sha256(repr((settings.resolution_px, settings.flip, settings.train_text)).encode())
+    made = hashlib.sha256(
+        repr((settings.resolution_px, settings.head_share, settings.flip, settings.train_text)).encode()
+    )
     for example in (*examples, *prior):
         made.update(example.pixels.tobytes() + example.head.tobytes() + example.caption.encode() + b"\0")
     for part in ("vae", "text_encoder", "text_encoder_2"):

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from facechain.errors import ConfigError
 
 OPTIMIZERS = ("adamw", "adamw8bit", "prodigy")
+_ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
+_TRANSFORMER = (*_ATTENTION, "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out")
 TARGETS = {
-    "attention": ("to_q", "to_k", "to_v", "to_out.0"),
-    "transformer": ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out"),
+    "attention": _ATTENTION,
+    "transformer": _TRANSFORMER,
+    "all": (*_TRANSFORMER, "conv1", "conv2", "conv_shortcut", "time_emb_proj"),  # LyCORIS calls it LoCon
 }
 TEXT_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
 
@@ -17,6 +20,7 @@ TEXT_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
     resolution_px: int = 512  # pictures of other shapes keep about this many pixels squared
+    head_share: float = 0.0  # of the picture's height, cut closer for bases that know faces so; 0: as the crop shows it
     steps: int = 800
     batch: int = 1
     accumulate: int = 1  # batches a step, over all processes
@@ -61,6 +65,7 @@ class TrainSettings:
     def __post_init__(self) -> None:
         need = (
             ("resolution_px", self.resolution_px >= 64 and self.resolution_px % 8 == 0, "a multiple of 8 from 64 on"),
+            ("head_share", 0 <= self.head_share <= 1, "from 0 to 1"),
             ("steps", self.steps >= 1, "at least 1"),
             ("batch", self.batch >= 1, "at least 1"),
             ("accumulate", self.accumulate >= 1, "at least 1"),

@@ -78,6 +78,8 @@ def fit(pipe: Any, adapters: Adapters, examples: Examples, accelerator: Any, set
     import torch
 
     pipe.unet.to(accelerator.device, memory_format=torch.channels_last)
+    for value in adapters.named().values():
+        value.data = value.data.contiguous()  # files hold them so, and peft's DoRA takes them for that
     if settings.gradient_checkpointing:
         pipe.unet.enable_gradient_checkpointing()
     parked.park(pipe, settings)
