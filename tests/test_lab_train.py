@@ -207,21 +207,23 @@ def test_the_discriminant_keeps_what_tells_people_apart_and_drops_what_pictures_
 
 def _found_gradients(rank: int, folder: str) -> None:
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29611"}
-    team, layer = Team(), torch.nn.Linear(2, 1)
-    layer.weight.grad = torch.full_like(layer.weight, float(rank + 1))
+    team, layer = Team(), torch.nn.Conv2d(2, 1, 2).to(memory_format=torch.channels_last)
+    layer.weight.grad = torch.zeros_like(layer.weight) + torch.arange(8.0).view(1, 2, 2, 2) * (rank + 1)
     if rank == 0:
         layer.bias.grad = torch.ones(1)  # the other has none: the face was left out
     team.mean_gradients(layer)
     team.first_alone(lambda: Path(folder, "first").touch())
-    seen = [layer.weight.grad.tolist(), layer.bias.grad.tolist(), team.any(rank == 1), team.any(False)]
-    told = [*seen, team.lesson(5), Path(folder, "first").is_file()]
+    weights = layer.weight.grad
+    seen = [weights.flatten().tolist(), weights.stride() == layer.weight.stride(), layer.bias.grad.tolist()]
+    told = [*seen, team.any(rank == 1), team.any(False), team.lesson(5), Path(folder, "first").is_file()]
     Path(folder, f"{rank}.json").write_text(json.dumps(told))
+    team.close()
 
 
 def test_a_team_learns_from_the_mean_of_different_lessons(tmp_path: Path) -> None:
     torch.multiprocessing.spawn(_found_gradients, (str(tmp_path),), nprocs=2)
     told = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
-    assert told == [[[[1.5, 1.5]], [0.5], True, False, 10 + rank, True] for rank in (0, 1)]
+    assert told == [[[1.5 * k for k in range(8)], True, [0.5], True, False, 10 + rank, True] for rank in (0, 1)]
 
 
 def test_at_scale_0_the_face_changes_nothing() -> None:

@@ -34,10 +34,12 @@ class Team:
         if self.size == 1:
             return
         parameters = [p for p in model.parameters() if p.requires_grad]
-        flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
+        for p in parameters:
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+        flat = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
         distributed.all_reduce(flat)
         for p, mean in zip(parameters, flat.div_(self.size).split([p.numel() for p in parameters]), strict=True):
-            p.grad = mean.view_as(p)
+            p.grad.copy_(mean.view_as(p))  # type: ignore[union-attr]  # into its own layout, which fused Adam relies on
 
     def any(self, mine: bool) -> bool:
         """Whether it is so for any of them; all have to ask at the same time."""
@@ -53,3 +55,9 @@ class Team:
             make()
         if self.size > 1:
             distributed.barrier()
+
+    def close(self) -> None:
+        """All have arrived; a process that left before the others would end them."""
+        if self.size > 1:
+            distributed.barrier()
+            distributed.destroy_process_group()
