@@ -22,6 +22,8 @@ from facechain.lab.score import rank
 from facechain.lab.shards import Shard, apart
 from facechain.lab.train.discriminant import discriminant
 from facechain.lab.train.identitynet import predict_led, train_identitynet
+from facechain.lab.train.lessons import Lesson
+from facechain.lab.train.likeness import Likeness
 from facechain.lab.train.loop import Stop, held_out, pictures
 from facechain.lab.train.sface import Sface, chips, unlike
 from facechain.lab.train.team import Team
@@ -71,7 +73,7 @@ def _run(folder: Path, shard: Shard, sface: Sface, steps: int):
     family.write_tokenizer(folder / "tokenizer", WORDS)
     stop, quiet = Stop(steps=steps, minutes=5), lambda line: None
     vae = train_vae(folder, shard, sface, TINY, stop, 0, "cpu", quiet, Team())
-    return vae, *train_unet(folder, shard, vae, TINY, stop, 0, "cpu", quiet, Team())
+    return vae, *train_unet(folder, shard, vae, sface, TINY, stop, 0, "cpu", quiet, Team())
 
 
 def test_sface_sees_in_torch_what_the_products_reader_sees(models: Path, sface: Sface) -> None:
@@ -203,6 +205,35 @@ def test_the_discriminant_keeps_what_tells_people_apart_and_drops_what_pictures_
         return float(np.mean(np.argmax(seen[:, 0] @ seen[:, 1].T, 1) == np.arange(40)))
 
     assert found(told) > 0.6 > 3 * found(vectors)
+
+
+def test_likeness_is_learned_where_there_is_a_face_to_be_seen(sface: Sface) -> None:
+    torch.manual_seed(0)
+    n, signal = 8, torch.tensor([0.9, 0.2, 0.9, 0.9, 0.8, 0.7, 0.9, 0.9]).view(-1, 1, 1, 1)
+    own = torch.nn.functional.normalize(torch.randn(n, 128), dim=1)
+    own[2] = 0  # the face was left out
+    points = torch.tensor([[0.35, 0.4], [0.65, 0.4], [0.5, 0.6], [0.4, 0.75], [0.6, 0.75]]).repeat(n, 1, 1)
+    given = Lesson(
+        rows=np.arange(n),
+        noisy=torch.randn(n, 4, 8, 8),
+        wanted=torch.zeros(n, 4, 8, 8),
+        weight=torch.ones(n, 1, 8, 8),
+        times=torch.zeros(n),
+        words=torch.zeros(n, 77),
+        faces=own,
+        own=own,
+        points=points,
+        signal=signal,
+        noise=(1 - signal.square()).sqrt(),
+        chance=0.5,
+    )
+    guess = torch.randn(n, 4, 8, 8, requires_grad=True)
+    likeness = Likeness(family.new_vae(TINY), sface, torch.eye(128), "cpu")
+    first = likeness.unlike(given, guess)
+    (slope,) = torch.autograd.grad(first, guess)
+    assert torch.nonzero(slope.flatten(1).any(1)).flatten().tolist() == [0, 3, 4, 5]
+    with torch.no_grad():
+        assert likeness.unlike(given, guess - 0.05 * slope / slope.std()) < first
 
 
 def _found_gradients(rank: int, folder: str) -> None:

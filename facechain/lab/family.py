@@ -45,7 +45,6 @@ class Preset:
     vae_steps: int
     vae_batch: int
     vae_crop_px: int  # the squares it learns from until it is nearly done
-    recall_steps: int
     unet_steps: int
     unet_batch: int
     net_steps: int
@@ -55,19 +54,19 @@ class Preset:
 PRESETS: dict[str, Preset] = {
     "cpu": Preset(
         size_px=128, vae=(16, 32, 64, 64), unet=(64, 128, 192, 192), layers=1, heads=2, text_width=128, text_layers=2,
-        recogniser_width=128, vae_steps=2_600, vae_batch=8, vae_crop_px=64, recall_steps=1_200,
-        unet_steps=8_000, unet_batch=32,
+        recogniser_width=128, vae_steps=2_600, vae_batch=8, vae_crop_px=64,
+        unet_steps=7_000, unet_batch=32,
         net_steps=1_000, net_batch=24,
     ),
     "gpu": Preset(
         size_px=256, vae=(32, 64, 96, 96), unet=(64, 128, 192, 224), layers=2, heads=4, text_width=160, text_layers=4,
-        recogniser_width=128, vae_steps=15_000, vae_batch=32, vae_crop_px=256, recall_steps=5_000,
+        recogniser_width=128, vae_steps=15_000, vae_batch=32, vae_crop_px=256,
         unet_steps=40_000, unet_batch=256,
         net_steps=8_000, net_batch=256,
     ),
     "test": Preset(
         size_px=64, vae=(8, 8, 8, 8), unet=(8, 8, 16, 16), layers=1, heads=2, text_width=16, text_layers=1,
-        recogniser_width=128, vae_steps=4, vae_batch=2, vae_crop_px=32, recall_steps=4, unet_steps=4, unet_batch=2,
+        recogniser_width=128, vae_steps=4, vae_batch=2, vae_crop_px=32, unet_steps=4, unet_batch=2,
         net_steps=4, net_batch=2,
     ),
 }  # fmt: skip

@@ -35,6 +35,7 @@ class Lesson:
     words: Tensor  # (N, 77) token ids; the empty prompt's where words were dropped
     faces: Tensor  # (N, D); zeros where the face was dropped
     own: Tensor  # (N, D) unit vectors of who is to be seen, as `true_faces`; zeros where the face was dropped
+    points: Tensor  # (N, 5, 2) where the eyes, nose and mouth are, in picture widths
     signal: Tensor  # (N, 1, 1, 1) share of the picture in `noisy`
     noise: Tensor  # (N, 1, 1, 1) and of the noise
     chance: float  # 0…1, for whatever else is decided by the step
@@ -44,12 +45,6 @@ class Lesson:
         # (Hang et al. 2023).
         told = ((self.noise / self.signal).square() * MOST_SIGNAL).clamp(max=1)
         return (told * self.weight * (guess.float() - self.wanted).square()).mean()
-
-    def unlike(self, guess: Tensor, recall: Any) -> Tensor:
-        """1 - cosine between the face in the picture guessed and the right one; counts as far as there is a picture."""
-        told = recall(self.signal * self.noisy - self.noise * guess.float())
-        share = self.signal.flatten() * self.own.any(1)
-        return (share * (1 - (told * self.own).sum(1))).mean()
 
 
 class Lessons:
@@ -97,6 +92,7 @@ class Lessons:
             words=words.to(self._device),
             faces=faces.to(self._device),
             own=own.to(self._device),
+            points=torch.from_numpy(self._shard.points[rows]).to(self._device),
             signal=a,
             noise=s,
             chance=float(rng.random()),
@@ -110,11 +106,15 @@ class Lessons:
         return functional.normalize(self._faces[chosen].mean(0), dim=0)
 
 
+def axes(shard: Shard) -> Tensor:
+    """(D, D) the discriminant of the people trained on."""
+    trained = shard.embedding.any(1) & ~held_out(shard.person)
+    return discriminant(shard.embedding[trained], shard.person[trained])
+
+
 def true_faces(shard: Shard) -> Tensor:
     """(N, D) unit vectors of who is in each picture, from all the person's pictures, on the discriminant's axes."""
-    seen = shard.embedding.any(1)
-    trained = seen & ~held_out(shard.person)
-    vectors = torch.from_numpy(shard.embedding) @ discriminant(shard.embedding[trained], shard.person[trained])
+    vectors = torch.from_numpy(shard.embedding) @ axes(shard)
     _, who = np.unique(shard.person, return_inverse=True)
     who = torch.from_numpy(who)
     sums = torch.zeros(int(who.max()) + 1, vectors.shape[1]).index_add_(0, who, vectors)

@@ -129,10 +129,10 @@ def learn(
         adam.step()
         worker.follow()
         follow(smooth, model, min(keep, (1 + step) / (10 + step)))
-        losses.append(float(told.detach()))
+        losses.append((float(told.detach()), float(loss.detach())))
         step += 1
         if step % 50 == 0:
-            log(f"{name} step {step} loss {np.mean(losses[-50:]):.4f}")
+            log("{} step {} loss {:.4f}, with all else {:.4f}".format(name, step, *np.mean(losses[-50:], 0)))
         if step % stop.save_every == 0 and team.leads:
             put_down(file, model, adam, step, smooth)
             saved(step)

@@ -13,20 +13,29 @@ from torch import Tensor
 from facechain.lab import family
 from facechain.lab.family import Preset
 from facechain.lab.shards import Shard
-from facechain.lab.train.discriminant import discriminant
-from facechain.lab.train.lessons import Lessons
+from facechain.lab.train.lessons import Lessons, axes
+from facechain.lab.train.likeness import Likeness
 from facechain.lab.train.loop import Log, Stop, Worker, grid, held_out, learn, pictures, take_up
-from facechain.lab.train.recall import Recall, new_recall, train_recall
+from facechain.lab.train.sface import Sface
 from facechain.lab.train.team import Team
 
 NO_ADAPTER = 0.12  # share of steps without the adapter, so that the base alone is a model too
 TOP_RATE = 6e-4
-UNLIKE = 0.4  # weight of faces that are not the person's
+UNLIKE = 0.03  # weight of faces that are not the person's
 _KEEP = 0.999  # of the averaged weights, each step
 
 
 def train_unet(
-    folder: Path, shard: Shard, vae: Any, preset: Preset, stop: Stop, seed: int, device: str, log: Log, team: Team
+    folder: Path,
+    shard: Shard,
+    vae: Any,
+    sface: Sface,
+    preset: Preset,
+    stop: Stop,
+    seed: int,
+    device: str,
+    log: Log,
+    team: Team,
 ) -> tuple[Any, Any]:
     """UNet with its adapter, and text model, as averaged over training. Leaves unet.pt and sample grids."""
     torch.manual_seed(seed + 1)
@@ -38,8 +47,7 @@ def train_unet(
     worker.follow()
     if step < stop.steps:
         lessons = Lessons(folder, shard, vae, tokenizer, seed, device, team)
-        team.first_alone(lambda: _learn_recall(folder, lessons, shard, preset, seed, device, log))
-        recall = _read_recall(folder, lessons, device)
+        likeness = Likeness(vae, sface, axes(shard), device)
 
         def lesson(at: int) -> tuple[Tensor, Tensor]:
             given = lessons.at(at, preset.unet_batch)
@@ -47,7 +55,7 @@ def train_unet(
             family.set_face_scale(worker.copy["unet"], float(faced))
             guess = predict(worker.copy, given.noisy, given.times, given.words, given.faces)
             loss = given.loss(guess)
-            return loss, loss + UNLIKE * given.unlike(guess, recall) if faced else loss
+            return loss, loss + UNLIKE * likeness.unlike(given, guess) if faced else loss
 
         def show(at: int) -> None:
             samples(folder / f"samples-{at:06d}.png", vae, smooth, tokenizer, shard, device)
@@ -58,26 +66,10 @@ def train_unet(
     return smooth["unet"], smooth["text"]
 
 
-def _learn_recall(
-    folder: Path, lessons: Lessons, shard: Shard, preset: Preset, seed: int, device: str, log: Log
-) -> None:
-    """Leaves recall.pt, unless it is there."""
-    if not (folder / "recall.pt").is_file():
-        net = train_recall(lessons.latents, lessons.true_faces, shard, preset.recall_steps, seed, device, log)
-        torch.save(net.state_dict(), folder / "recall.pt")
-
-
-def _read_recall(folder: Path, lessons: Lessons, device: str) -> Recall:
-    net = new_recall(lessons.latents, lessons.true_faces, device)
-    net.load_state_dict(torch.load(folder / "recall.pt", map_location=device, weights_only=True))
-    return net.eval().requires_grad_(False)
-
-
 def new_both(preset: Preset, tokenizer: Any, shard: Shard, device: str) -> tuple[Any, Any]:
     """UNet and text model, and a copy of them for their average."""
     unet = family.new_unet(preset)
-    seen = shard.embedding.any(1) & ~held_out(shard.person)
-    family.spread_faces(unet, discriminant(shard.embedding[seen], shard.person[seen]))
+    family.spread_faces(unet, axes(shard))
     both = torch.nn.ModuleDict({"unet": unet, "text": family.new_text(preset, tokenizer)}).to(device)
     both["unet"].to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return both, copy.deepcopy(both).requires_grad_(False)
