@@ -81,7 +81,10 @@ def test_files_marked_so_answer_with_a_velocity(folder, plain, merges, tmp_path)
     pipe = load(BaseRef(path=file, vocabulary=merges))
     assert scheduler("ddim", pipe.scheduler).config.prediction_type == "v_prediction"
     if folder.name == "sdxl":  # SD 1.5's own scheduler knows nothing of it
-        assert scheduler("ddim", pipe.scheduler).config.rescale_betas_zero_snr
+        made = scheduler("ddim", pipe.scheduler)
+        assert made.config.rescale_betas_zero_snr
+        made.set_timesteps(4)
+        assert int(made.timesteps[0]) == made.config.num_train_timesteps - 1, "it begins in noise alone"
     assert np.abs(plain - picture(pipe)).max() > 0.01
 
 

@@ -50,6 +50,8 @@ def scheduler(name: str, base: Any) -> Any:
     cls, chosen = SAMPLERS[name]
     kept = {k: v for k, v in base.config.items() if not k.startswith("_")}
     reset = {k: v for k, v in _RESET.items() if v is not None and k in kept}
+    if kept.get("rescale_betas_zero_snr"):  # such a base begins in noise alone, where leading steps never are
+        reset["timestep_spacing"] = "trailing"
     return getattr(diffusers, cls).from_config({**kept, **reset, **chosen})
 
 

@@ -22,7 +22,7 @@ from facechain.lab.train.team import Team
 NO_ADAPTER = 0.12  # share of steps without the adapter, so that the base alone is a model too
 TOP_RATE = 6e-4
 UNLIKE = 0.03  # weight of faces that are not the person's
-_KEEP = 0.999  # of the averaged weights, each step
+_KEEP = 0.997  # of the averaged weights, each step
 
 
 def train_unet(
