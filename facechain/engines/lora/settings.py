@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from facechain.engines.diffusion.samplers import SAMPLERS
 from facechain.errors import ConfigError
 
 OPTIMIZERS = ("adamw", "adamw8bit", "prodigy")
@@ -59,6 +60,7 @@ class TrainSettings:
     validation_pictures: int = 4
     validation_steps: int = 20
     validation_guidance: float = 7.0
+    validation_sampler: str = "dpmpp_2m_karras"
     patience: int = 4  # validations without a rise before stopping; 0: never stop early
     average_best: int = 1  # how many of the best checkpoints become one
 
@@ -79,6 +81,7 @@ class TrainSettings:
             ("face_weight", self.face_weight > 0, "more than 0"),
             ("checkpoint_every", self.checkpoint_every >= 1, "at least 1"),
             ("keep_checkpoints", self.keep_checkpoints >= 1, "at least 1"),
+            ("validation_sampler", self.validation_sampler in SAMPLERS, f"one of {', '.join(SAMPLERS)}"),
             ("average_best", self.average_best >= 1, "at least 1"),
         )
         for name, right, expected in need:

@@ -36,7 +36,7 @@ def validate(job: Job, learner: Learner, step: int, score: Score, curve: Curve) 
 def sample(job: Job, learner: Learner) -> list[Pixels]:
     """The person as the weights are now: the same seeds and words every time."""
     pipe, device = learner.pipe, learner.accelerator.device
-    words = f"portrait photo of {job.subject}, looking at the camera, plain background"
+    words = f"portrait photo of {job.subject}, facing the camera, plain light background"
     shots = [shot(i, 1000 + i, words, job) for i in range(job.settings.validation_pictures)]
     pipe.unet.eval()
     try:
@@ -55,7 +55,10 @@ def paint(pipe: Any, shots: list[Shot], job: Job) -> list[Pixels]:
     schedule = pipe.scheduler
     pipe.set_progress_bar_config(disable=True)
     try:
-        how = Settings(steps=job.settings.validation_steps, guidance=job.settings.validation_guidance)
+        chosen = job.settings
+        how = Settings(
+            sampler=chosen.validation_sampler, steps=chosen.validation_steps, guidance=chosen.validation_guidance
+        )
         return Painter(pipe, setup=Setup()).paint_many([(one, how) for one in shots])
     finally:
         pipe.scheduler = schedule
