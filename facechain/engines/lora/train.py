@@ -32,6 +32,8 @@ from facechain.protocols import Tick, silent
 
 log = logging.getLogger(__name__)
 
+SMALL_BASE = 50_000_000  # weights in the UNet; the starter has 15, SD 1.5 860 million
+
 Say = Callable[[str], None]
 
 
@@ -120,7 +122,19 @@ def _open(job: Job) -> tuple[Any, Any]:
             f"{job.settings.accumulate} batches a step cannot be shared by {accelerator.num_processes} processes.",
             "Set accumulate to a multiple of the processes.",
         )
-    return accelerator, assemble(replace(job.base, setup=setup))
+    pipe = assemble(replace(job.base, setup=setup))
+    if device_of(setup) == "cpu":
+        _spare_threads(pipe)
+    return accelerator, pipe
+
+
+def _spare_threads(pipe: Any) -> None:
+    """Layers of a small base are too short to share: beside other work two threads waited for each other so long that a
+    step took ten times as long as with one."""
+    import torch
+
+    if sum(value.numel() for value in pipe.unet.parameters()) < SMALL_BASE:
+        torch.set_num_threads(1)
 
 
 def _precision(job: Job) -> str:
