@@ -127,8 +127,8 @@ def test_the_adapters_file_paints_as_the_trained_network_does(spread: bool) -> N
     """What is written is what was trained: the face tokens and their keys and values come out the same."""
     torch.manual_seed(0)
     unet = family.new_unet(TINY)
-    plain = family.new_unet(TINY)
-    plain.load_state_dict(unet.state_dict())
+    again = family.new_unet(TINY)
+    again.load_state_dict(unet.state_dict())
     if spread:
         family.spread_faces(unet, torch.randn(128, 128) / 8)
     taken = {key: value.float() for key, value in family.take_adapter(unet).items()}
@@ -138,7 +138,7 @@ def test_the_adapters_file_paints_as_the_trained_network_does(spread: bool) -> N
         }
         for part in ("image_proj", "ip_adapter")
     }
-    family.put_adapter(again := plain, nested)
+    family.put_adapter(again, nested)
     x, t, told = torch.randn(2, 4, 8, 8), torch.tensor([5, 900]), torch.randn(2, 77, TINY.text_width)
     face = {"image_embeds": [torch.randn(2, 1, 128)]}
     with torch.no_grad():

@@ -18,7 +18,7 @@ from facechain.lab import family
 from facechain.lab.family import Preset
 from facechain.lab.shards import Shard
 from facechain.lab.train.lessons import Lessons
-from facechain.lab.train.loop import Log, Stop, Worker, learn, take_up
+from facechain.lab.train.loop import Log, Stop, begin, learn
 from facechain.lab.train.team import Team
 from facechain.types import Pixels, Points
 
@@ -46,14 +46,11 @@ def train_identitynet(
     tokenizer = family.read_tokenizer(folder / "tokenizer")
     net = family.new_identitynet(unet).to(device, memory_format=torch.channels_last)
     smooth = copy.deepcopy(net).requires_grad_(False)
-    worker = Worker(net, copy.deepcopy(net), team)
     frozen = {"unet": copy.deepcopy(unet), "text": copy.deepcopy(text)}
     for model in frozen.values():
         model.to(torch.bfloat16).requires_grad_(False)
     family.set_face_scale(frozen["unet"], 1.0)
-    adam = torch.optim.AdamW(net.parameters(), lr=TOP_RATE, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
-    step = take_up(folder / "identitynet.pt", net, adam, smooth)
-    worker.follow()
+    worker, adam, step = begin(net, smooth, folder / "identitynet.pt", TOP_RATE, team)
     if step < stop.steps:
         lessons = Lessons(folder, shard, vae, tokenizer, seed, device, team)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -91,6 +92,17 @@ class Worker:
             its.grad = None if mine.grad is None else mine.grad.float()
             mine.grad = None
         self.team.mean_gradients(self._model)
+
+
+def begin(
+    model: Any, smooth: Any, file: Path, top_rate: float, team: Team
+) -> tuple[Worker, torch.optim.Optimizer, int]:
+    """What does the arithmetic, what changes the weights, and the step to go on from."""
+    worker = Worker(model, copy.deepcopy(model), team)
+    adam = torch.optim.AdamW(model.parameters(), lr=top_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+    step = take_up(file, model, adam, smooth)
+    worker.follow()
+    return worker, adam, step
 
 
 @torch.no_grad()

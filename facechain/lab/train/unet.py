@@ -15,7 +15,7 @@ from facechain.lab.family import Preset
 from facechain.lab.shards import Shard
 from facechain.lab.train.lessons import Lessons, axes
 from facechain.lab.train.likeness import Likeness
-from facechain.lab.train.loop import Log, Stop, Worker, grid, held_out, learn, pictures, take_up
+from facechain.lab.train.loop import Log, Stop, begin, grid, held_out, learn, pictures
 from facechain.lab.train.sface import Sface
 from facechain.lab.train.team import Team
 
@@ -41,10 +41,7 @@ def train_unet(
     torch.manual_seed(seed + 1)
     tokenizer = family.read_tokenizer(folder / "tokenizer")
     both, smooth = new_both(preset, tokenizer, shard, device)
-    worker = Worker(both, copy.deepcopy(both), team)
-    adam = torch.optim.AdamW(both.parameters(), lr=TOP_RATE, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
-    step = take_up(folder / "unet.pt", both, adam, smooth)
-    worker.follow()
+    worker, adam, step = begin(both, smooth, folder / "unet.pt", TOP_RATE, team)
     if step < stop.steps:
         lessons = Lessons(folder, shard, vae, tokenizer, seed, device, team)
         likeness = Likeness(vae, sface, axes(shard), device)
