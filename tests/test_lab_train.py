@@ -22,9 +22,9 @@ from facechain.lab.score import rank
 from facechain.lab.shards import Shard, apart
 from facechain.lab.train.discriminant import discriminant
 from facechain.lab.train.identitynet import predict_led, train_identitynet
-from facechain.lab.train.lessons import Lesson
-from facechain.lab.train.likeness import Likeness
+from facechain.lab.train.lessons import WHOLE, Lesson, thinned
 from facechain.lab.train.loop import Stop, held_out, pictures
+from facechain.lab.train.practice import Practice, found_by
 from facechain.lab.train.sface import Sface, chips, unlike
 from facechain.lab.train.team import Team
 from facechain.lab.train.unet import predict, train_unet
@@ -68,12 +68,17 @@ def run(shard: Shard, sface: Sface):
     return lambda folder, steps: _run(folder, shard, sface, steps)
 
 
+def middle(picture: np.ndarray) -> np.ndarray:
+    """Key points of a face that fills the picture."""
+    return np.array([[0.35, 0.4], [0.65, 0.4], [0.5, 0.6], [0.4, 0.75], [0.6, 0.75]], np.float32)
+
+
 def _run(folder: Path, shard: Shard, sface: Sface, steps: int):
     folder.mkdir(exist_ok=True)
     family.write_tokenizer(folder / "tokenizer", WORDS)
     stop, quiet = Stop(steps=steps, minutes=5), lambda line: None
     vae = train_vae(folder, shard, sface, TINY, stop, 0, "cpu", quiet, Team())
-    return vae, *train_unet(folder, shard, vae, sface, TINY, stop, 0, "cpu", quiet, Team())
+    return vae, *train_unet(folder, shard, vae, sface, middle, TINY, stop, 0, "cpu", quiet, Team())
 
 
 def test_sface_sees_in_torch_what_the_products_reader_sees(models: Path, sface: Sface) -> None:
@@ -163,22 +168,25 @@ def test_a_run_put_down_ends_where_an_unbroken_one_does(tmp_path: Path, shard: S
         assert torch.equal(a, b)
 
 
-def test_identitynet_begins_by_adding_nothing_and_learns_with_all_else_held(tmp_path: Path, shard: Shard, run) -> None:
+def test_identitynet_begins_by_adding_nothing_and_learns_with_all_else_held(
+    tmp_path: Path, shard: Shard, sface: Sface, run
+) -> None:
     vae, unet, text = run(tmp_path, 1)
-    both, before = {"unet": unet, "text": text}, {k: v.clone() for k, v in unet.state_dict().items()}
+    before = {k: v.clone() for k, v in unet.state_dict().items()}
     torch.manual_seed(0)
-    x, t, words = torch.randn(2, 4, 8, 8), torch.tensor([5, 900]), torch.full((2, 77), 3)
+    x, t, told = torch.randn(2, 4, 8, 8), torch.tensor([5, 900]), torch.randn(2, 77, TINY.text_width)
     faces, shown = torch.randn(2, 128), torch.rand(2, 3, 64, 64)
     family.set_face_scale(unet, 1.0)
     with torch.no_grad():
-        alone = predict(both, x, t, words, faces)
-        led = predict_led(family.new_identitynet(unet), both, x, t, words, faces, shown)
+        alone = predict(unet, x, t, told, faces)
+        led = predict_led(family.new_identitynet(unet), unet, x, t, told, faces, shown)
     assert torch.allclose(alone, led, atol=1e-6)
     draw = lambda points, width, height: np.full((height, width, 3), 200, np.uint8)  # noqa: E731
     stop = Stop(steps=4, minutes=5)
-    net = train_identitynet(tmp_path, shard, vae, unet, text, draw, TINY, stop, 0, "cpu", lambda line: None, Team())
+    quiet = lambda line: None  # noqa: E731
+    net = train_identitynet(tmp_path, shard, vae, sface, middle, unet, text, draw, TINY, stop, 0, "cpu", quiet, Team())
     with torch.no_grad():
-        assert not torch.allclose(alone, predict_led(net, both, x, t, words, faces, shown), atol=1e-6)
+        assert not torch.allclose(alone, predict_led(net, unet, x, t, told, faces, shown), atol=1e-6)
     assert all(torch.equal(before[key], value) for key, value in unet.state_dict().items())
     family.write_family(tmp_path / "starter", vae, unet, text, tmp_path / "tokenizer", net)
     from diffusers import ControlNetModel
@@ -207,33 +215,82 @@ def test_the_discriminant_keeps_what_tells_people_apart_and_drops_what_pictures_
     assert found(told) > 0.6 > 3 * found(vectors)
 
 
-def test_likeness_is_learned_where_there_is_a_face_to_be_seen(sface: Sface) -> None:
-    torch.manual_seed(0)
-    n, signal = 8, torch.tensor([0.9, 0.2, 0.9, 0.9, 0.8, 0.7, 0.9, 0.9]).view(-1, 1, 1, 1)
+def _lesson(n: int) -> Lesson:
     own = torch.nn.functional.normalize(torch.randn(n, 128), dim=1)
     own[2] = 0  # the face was left out
-    points = torch.tensor([[0.35, 0.4], [0.65, 0.4], [0.5, 0.6], [0.4, 0.75], [0.6, 0.75]]).repeat(n, 1, 1)
-    given = Lesson(
+    return Lesson(
         rows=np.arange(n),
         noisy=torch.randn(n, 4, 8, 8),
         wanted=torch.zeros(n, 4, 8, 8),
         weight=torch.ones(n, 1, 8, 8),
         times=torch.zeros(n),
-        words=torch.zeros(n, 77),
+        words=torch.full((n, 77), 3),
         faces=own,
         own=own,
-        points=points,
-        signal=signal,
-        noise=(1 - signal.square()).sqrt(),
+        points=torch.from_numpy(middle(np.empty(0))).repeat(n, 1, 1),
+        signal=torch.ones(n, 1, 1, 1),
+        noise=torch.zeros(n, 1, 1, 1),
         chance=0.5,
     )
-    guess = torch.randn(n, 4, 8, 8, requires_grad=True)
-    likeness = Likeness(family.new_vae(TINY), sface, torch.eye(128), "cpu")
-    first = likeness.unlike(given, guess)
-    (slope,) = torch.autograd.grad(first, guess)
-    assert torch.nonzero(slope.flatten(1).any(1)).flatten().tolist() == [0, 3, 4, 5]
+
+
+def test_what_the_network_paints_by_itself_becomes_more_like_the_person(tmp_path: Path, sface: Sface) -> None:
+    torch.manual_seed(0)
+    family.write_tokenizer(tmp_path, WORDS)
+    text = family.new_text(TINY, family.read_tokenizer(tmp_path))
+    unet, vae, lesson = family.new_unet(TINY), family.new_vae(TINY), _lesson(8).faced(4)
+    assert lesson.rows.tolist() == [0, 1, 3, 4]
+    looked: list[int] = []
+
+    def find(picture: np.ndarray) -> np.ndarray | None:
+        looked.append(len(looked))
+        return None if len(looked) % 4 == 2 else middle(picture)
+
+    practice = Practice(vae, sface, torch.eye(128), torch.full((77,), 1), find, 0, "cpu")
+    visited: list[int] = []
+
+    def paint(noisy: torch.Tensor, times: torch.Tensor, told: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
+        visited.append(int(times))
+        return predict(unet, noisy, times, told, faces)
+
+    first = practice.unlike(text, paint, lesson, 5)
+    assert visited[0] == 999, "it begins from noise alone"
+    assert visited == sorted(visited, reverse=True)
+    assert len(looked) == 4
+    first.backward()
+    weights = [*unet.parameters(), *text.parameters()]
+    assert any(p.grad is not None and p.grad.any() for p in text.parameters())
     with torch.no_grad():
-        assert likeness.unlike(given, guess - 0.05 * slope / slope.std()) < first
+        length = sum(float(p.grad.square().sum()) for p in weights if p.grad is not None) ** 0.5
+        for p in weights:
+            if p.grad is not None:
+                p -= 0.02 * p.grad / length
+        assert practice.unlike(text, paint, lesson, 5) < first
+    nobody = Practice(vae, sface, torch.eye(128), torch.full((77,), 1), lambda picture: None, 0, "cpu")
+    assert float(nobody.unlike(text, paint, lesson, 5)) == 0
+    assert float(nobody.unlike(text, paint, lesson, 5, lesson.points).detach()) > 0, "points are given instead"
+
+
+def test_faces_are_found_in_small_pictures(models: Path) -> None:
+    from facechain.vision.readers import READERS
+
+    find = found_by(READERS["yunet_sface"](lambda pack, file: models / pack / file))
+    photo = Image.open(sorted((models / "demo-photos").glob("*.jpg"))[0]).convert("RGB").resize((128, 160))
+    points = find(np.array(photo)[:128])
+    assert points is not None
+    left, right, nose = points[:3]
+    assert left[0] < nose[0] < right[0]
+    assert nose[1] > left[1]
+    assert find(np.zeros((128, 128, 3), np.uint8)) is None
+
+
+def test_captions_are_thinned_but_keep_who_it_is() -> None:
+    rng, whole = np.random.default_rng(0), "portrait photo of an adult, smiling, short hair, red clothes"
+    made = [thinned(whole, rng) for _ in range(400)]
+    assert all(caption.startswith("portrait photo of an adult") for caption in made)
+    assert all(set(caption.split(", ")) <= set(whole.split(", ")) for caption in made)
+    assert WHOLE < made.count(whole) / 400 < WHOLE + 0.35
+    assert "portrait photo of an adult" in made
 
 
 def _found_gradients(rank: int, folder: str) -> None:

@@ -17,8 +17,10 @@ from torch import Tensor
 from facechain.lab import family
 from facechain.lab.family import Preset
 from facechain.lab.shards import Shard
-from facechain.lab.train.lessons import Lessons
+from facechain.lab.train.lessons import Lesson, Lessons, axes
 from facechain.lab.train.loop import Log, Stop, begin, learn
+from facechain.lab.train.practice import PRACTISED, UNLIKE, Find, Paint, Practice
+from facechain.lab.train.sface import Sface
 from facechain.lab.train.team import Team
 from facechain.types import Pixels, Points
 
@@ -31,6 +33,8 @@ def train_identitynet(
     folder: Path,
     shard: Shard,
     vae: Any,
+    sface: Sface,
+    find: Find,
     unet: Any,
     text: Any,
     draw: Draw,
@@ -46,22 +50,27 @@ def train_identitynet(
     tokenizer = family.read_tokenizer(folder / "tokenizer")
     net = family.new_identitynet(unet).to(device, memory_format=torch.channels_last)
     smooth = copy.deepcopy(net).requires_grad_(False)
-    frozen = {"unet": copy.deepcopy(unet), "text": copy.deepcopy(text)}
-    for model in frozen.values():
-        model.to(torch.bfloat16).requires_grad_(False)
-    family.set_face_scale(frozen["unet"], 1.0)
+    unet, text = (copy.deepcopy(model).to(torch.bfloat16).requires_grad_(False) for model in (unet, text))
+    family.set_face_scale(unet, 1.0)
     worker, adam, step = begin(net, smooth, folder / "identitynet.pt", TOP_RATE, team)
     if step < stop.steps:
         lessons = Lessons(folder, shard, vae, tokenizer, seed, device, team)
+        practice = Practice(vae, sface, axes(shard), lessons.empty, find, seed, device)
+
+        def painter(given: Lesson) -> Paint:
+            shown = _shown(shard, given.rows, preset.size_px, draw).to(device)
+            return lambda noisy, times, told, faces: predict_led(
+                worker.copy, unet, noisy, times, told, faces, shown.repeat(len(noisy) // len(shown), 1, 1, 1)
+            )
 
         def lesson(at: int) -> tuple[Tensor, Tensor]:
             # Where things are is settled while there is much noise, so such times come more often.
             given = lessons.at(at, preset.net_batch, late=True)
-            shown = _shown(shard, given.rows, preset.size_px, draw).to(device)
-            loss = given.loss(
-                predict_led(worker.copy, frozen, given.noisy, given.times, given.words, given.faces, shown)
-            )
-            return loss, loss
+            told = text(given.words).last_hidden_state
+            loss = given.loss(painter(given)(given.noisy, given.times, told, given.faces))
+            # Held to the person at the points asked for, which also holds the face to them.
+            faced = given.faced(PRACTISED)
+            return loss, loss + UNLIKE * practice.unlike(text, painter(faced), faced, at, faced.points)
 
         file = folder / "identitynet.pt"
         learn("identitynet", file, net, worker, smooth, adam, step, stop, TOP_RATE, _KEEP, log, lesson)
@@ -69,17 +78,16 @@ def train_identitynet(
 
 
 def predict_led(
-    net: Any, both: Any, noisy: Tensor, times: Tensor, words: Tensor, faces: Tensor, shown: Tensor
+    net: Any, unet: Any, noisy: Tensor, times: Tensor, told: Tensor, faces: Tensor, shown: Tensor
 ) -> Tensor:
     """The velocity where the net says where the face is. `shown` are the pictures of points, (N, 3, S, S) in 0…1."""
-    unet, dtype = both["unet"], both["unet"].dtype
-    noisy, faces = noisy.to(dtype), faces.to(dtype)
+    noisy, faces = noisy.to(unet.dtype), faces.to(unet.dtype)
     tokens = unet.encoder_hid_proj.image_projection_layers[0](faces)
-    down, middle = net(noisy, times, tokens, controlnet_cond=shown.to(dtype), return_dict=False)
+    down, middle = net(noisy, times, tokens, controlnet_cond=shown.to(unet.dtype), return_dict=False)
     return unet(
         noisy,
         times,
-        both["text"](words).last_hidden_state,
+        told,
         added_cond_kwargs={"image_embeds": [faces[:, None]]},
         down_block_additional_residuals=down,
         mid_block_additional_residual=middle,

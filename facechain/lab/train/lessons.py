@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from facechain.lab.train.vae import WEIGHTS
 
 MOST_SIGNAL = 5.0  # ratio of signal to noise, in variance, above which a time counts less
 DROP_TEXT, DROP_FACE, DROP_BOTH = 0.08, 0.08, 0.06
+WHOLE = 0.3  # share of captions that say everything
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,6 +47,12 @@ class Lesson:
         told = ((self.noise / self.signal).square() * MOST_SIGNAL).clamp(max=1)
         return (told * self.weight * (guess.float() - self.wanted).square()).mean()
 
+    def faced(self, most: int) -> Lesson:
+        """At most so many of the batch, of those with a face."""
+        rows = torch.nonzero(self.own.any(1)).flatten()[:most].cpu().numpy()
+        parts = {name: value[rows] for name, value in vars(self).items() if name != "chance"}
+        return replace(self, **parts)
+
 
 class Lessons:
     def __init__(
@@ -57,9 +64,8 @@ class Lessons:
         team.first_alone(lambda: _encode(folder, vae, shard, device))
         self.latents = torch.from_numpy(np.load(_latents_file(folder, vae, shard))) * vae.config.scaling_factor
         self._weights = _latent_weights(shard.labels, self.latents.shape[-1])
-        tell = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
-        self._ids = tokenizer(list(shard.caption), **tell).input_ids
-        self._empty = tokenizer([""], **tell).input_ids[0]
+        self._tokenizer = tokenizer
+        self.empty = self._ids([""])[0]
         self._faces = torch.from_numpy(shard.embedding)
         self.true_faces = true_faces(shard)
         usable = ~held_out(shard.person) & shard.embedding.any(1)
@@ -71,9 +77,10 @@ class Lessons:
         rng = np.random.default_rng([self._seed, 2, step])
         rows = rng.choice(self._rows, size)
         # The face comes from another picture of the same person, so pose and light cannot be copied.
-        words, faces = self._ids[rows].clone(), torch.stack([self._other(int(row), rng) for row in rows])
+        words = self._ids([thinned(str(self._shard.caption[row]), rng) for row in rows])
+        faces = torch.stack([self._other(int(row), rng) for row in rows])
         own, chance = self.true_faces[rows], rng.random(size)
-        words[torch.from_numpy(chance < DROP_TEXT + DROP_BOTH)] = self._empty
+        words[torch.from_numpy(chance < DROP_TEXT + DROP_BOTH)] = self.empty
         faceless = torch.from_numpy((chance >= DROP_TEXT) & (chance < DROP_TEXT + DROP_BOTH + DROP_FACE))
         faces[faceless], own[faceless] = 0, 0
         clean = self.latents[rows].to(self._device)
@@ -98,12 +105,25 @@ class Lessons:
             chance=float(rng.random()),
         )
 
+    def _ids(self, captions: list[str]) -> Tensor:
+        tell = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
+        return self._tokenizer(captions, **tell).input_ids
+
     def _other(self, row: int, rng: np.random.Generator) -> Tensor:
         """The face in one or two other pictures of the person, as users give one photo or several."""
         views = self._views[int(self._shard.person[row])]
         views = views[views != row] if len(views) > 1 else views
         chosen = rng.choice(views, 1 + int(rng.random() < 0.5))
         return functional.normalize(self._faces[chosen].mean(0), dim=0)
+
+
+def thinned(caption: str, rng: np.random.Generator) -> str:
+    """What people write says less than a caption does; what it leaves open, the face decides."""
+    start, *phrases = caption.split(", ")
+    if rng.random() < WHOLE:
+        return caption
+    share = rng.random()
+    return ", ".join([start, *(phrase for phrase in phrases if rng.random() < share)])
 
 
 def axes(shard: Shard) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,13 @@ from facechain.lab import family
 from facechain.lab.family import Preset
 from facechain.lab.shards import Shard
 from facechain.lab.train.lessons import Lessons, axes
-from facechain.lab.train.likeness import Likeness
 from facechain.lab.train.loop import Log, Stop, begin, grid, held_out, learn, pictures
+from facechain.lab.train.practice import PRACTISED, UNLIKE, Find, Practice
 from facechain.lab.train.sface import Sface
 from facechain.lab.train.team import Team
 
 NO_ADAPTER = 0.12  # share of steps without the adapter, so that the base alone is a model too
 TOP_RATE = 6e-4
-UNLIKE = 0.03  # weight of faces that are not the person's
 _KEEP = 0.997  # of the averaged weights, each step
 
 
@@ -30,6 +30,7 @@ def train_unet(
     shard: Shard,
     vae: Any,
     sface: Sface,
+    find: Find,
     preset: Preset,
     stop: Stop,
     seed: int,
@@ -44,15 +45,15 @@ def train_unet(
     worker, adam, step = begin(both, smooth, folder / "unet.pt", TOP_RATE, team)
     if step < stop.steps:
         lessons = Lessons(folder, shard, vae, tokenizer, seed, device, team)
-        likeness = Likeness(vae, sface, axes(shard), device)
+        practice = Practice(vae, sface, axes(shard), lessons.empty, find, seed, device)
+        text, paint = worker.copy["text"], partial(predict, worker.copy["unet"])
 
         def lesson(at: int) -> tuple[Tensor, Tensor]:
             given = lessons.at(at, preset.unet_batch)
             faced = given.chance >= NO_ADAPTER
             family.set_face_scale(worker.copy["unet"], float(faced))
-            guess = predict(worker.copy, given.noisy, given.times, given.words, given.faces)
-            loss = given.loss(guess)
-            return loss, loss + UNLIKE * likeness.unlike(given, guess) if faced else loss
+            loss = given.loss(paint(given.noisy, given.times, text(given.words).last_hidden_state, given.faces))
+            return loss, loss + UNLIKE * practice.unlike(text, paint, given.faced(PRACTISED), at) if faced else loss
 
         def show(at: int) -> None:
             samples(folder / f"samples-{at:06d}.png", vae, smooth, tokenizer, shard, device)
@@ -72,12 +73,10 @@ def new_both(preset: Preset, tokenizer: Any, shard: Shard, device: str) -> tuple
     return both, copy.deepcopy(both).requires_grad_(False)
 
 
-def predict(both: Any, noisy: Tensor, times: Tensor, words: Tensor, faces: Tensor) -> Tensor:
-    """The velocity, in the precision of `both`."""
-    dtype = both["unet"].dtype
-    told = both["text"](words).last_hidden_state
-    added = {"image_embeds": [faces[:, None].to(dtype)]}
-    return both["unet"](noisy.to(dtype), times, told, added_cond_kwargs=added).sample
+def predict(unet: Any, noisy: Tensor, times: Tensor, told: Tensor, faces: Tensor) -> Tensor:
+    """The velocity, in the precision of the UNet. `told` is what the text model read."""
+    added = {"image_embeds": [faces[:, None].to(unet.dtype)]}
+    return unet(noisy.to(unet.dtype), times, told, added_cond_kwargs=added).sample
 
 
 @torch.no_grad()
