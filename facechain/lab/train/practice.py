@@ -100,7 +100,8 @@ class Practice:
 
 def found_by(reader: FaceReader) -> Find:
     def find(picture: Pixels) -> np.ndarray | None:
-        faces = reader.detect(cv2.resize(picture, (_FIND_PX, _FIND_PX), interpolation=cv2.INTER_CUBIC))
+        larger = cv2.resize(picture, (_FIND_PX, _FIND_PX), interpolation=cv2.INTER_CUBIC)
+        faces = reader.detect(np.asarray(larger, np.uint8))
         return (faces[0].points_px + 0.5) / _FIND_PX if len(faces) == 1 else None
 
     return find
