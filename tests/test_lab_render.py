@@ -93,6 +93,19 @@ def test_labels_depth_and_caption_agree_with_the_picture(model: Model) -> None:
         assert understand(sentence, GRAMMAR) == made.traits
 
 
+def test_dyed_hair_changes_nothing_but_hair(model: Model) -> None:
+    who = someone(22, model.assets)
+    sitter, shown = Sitter(who, model), scene(22, who, model.assets, frontal=True)
+    made, dyed = (render(each, shown, 96, 2) for each in (sitter, sitter.dyed(1)))
+    assert made.traits["hair_colour"] != dyed.traits["hair_colour"]
+    assert {**made.traits, "hair_colour": ""} == {**dyed.traits, "hair_colour": ""}
+    apart = np.abs(made.pixels.astype(int) - dyed.pixels).max(2)
+    hair = made.labels == LABELS.index("hair")
+    assert apart[hair].mean() > 10 * apart[made.labels == LABELS.index("face skin")].mean()
+    assert sitter.who is who
+    assert np.array_equal(render(sitter, shown, 96, 2).pixels, made.pixels)
+
+
 def test_an_expression_moves_the_face(model: Model) -> None:
     who = someone(31, model.assets)
     sitter = Sitter(who, model)
@@ -102,7 +115,9 @@ def test_an_expression_moves_the_face(model: Model) -> None:
 
 
 def test_people_are_told_apart_by_a_recogniser(model: Model, reader, tmp_path: Path) -> None:
-    write_shard(tmp_path / "people-000100.npz", 100, 2, 64, model, reader, lambda known: describe(known, GRAMMAR))
+    write_shard(
+        tmp_path / "people-000100.npz", 100, range(2), 64, model, reader, lambda known: describe(known, GRAMMAR)
+    )
     shard = read_shards(tmp_path)
     assert shard.pixels.shape == (2 * PEOPLE, 64, 64, 3)
     first, second = shard.embedding[::2], shard.embedding[1::2]

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from facechain.lab.score import rank
 from facechain.lab.shards import Shard, apart
 from facechain.lab.train.discriminant import discriminant
 from facechain.lab.train.identitynet import predict_led, train_identitynet
-from facechain.lab.train.lessons import WHOLE, Lesson, thinned
+from facechain.lab.train.lessons import WHOLE, Lesson, thinned, unusual
 from facechain.lab.train.loop import Stop, held_out, pictures
 from facechain.lab.train.practice import Practice, found_by
 from facechain.lab.train.sface import Sface, chips, unlike
@@ -291,6 +292,14 @@ def test_captions_are_thinned_but_keep_who_it_is() -> None:
     assert all(set(caption.split(", ")) <= set(whole.split(", ")) for caption in made)
     assert WHOLE < made.count(whole) / 400 < WHOLE + 0.35
     assert "portrait photo of an adult" in made
+    assert all("short hair" in thinned(whole, rng, "short hair") for _ in range(50))
+
+
+def test_dyed_hair_is_always_told(shard: Shard) -> None:
+    colours = [json.dumps({"hair_colour": "red" if row == 3 else "black"}) for row in range(len(shard.traits))]
+    told = unusual(replace(shard, traits=np.array(colours)))
+    assert [row for row, phrase in enumerate(told) if phrase] == [3]
+    assert told[3] == "red hair"
 
 
 def _found_gradients(rank: int, folder: str) -> None:

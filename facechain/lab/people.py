@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -17,7 +17,7 @@ RACES = ("african", "asian", "caucasian")
 HAIR_COLOURS: Mapping[str, tuple[float, float, float]] = {  # linear light, of a bright strand
     "black": (0.014, 0.012, 0.012),
     "brown": (0.085, 0.042, 0.022),
-    "blond": (0.50, 0.33, 0.15),
+    "blond": (0.76, 0.52, 0.25),
     "red": (0.30, 0.075, 0.025),
     "grey": (0.26, 0.255, 0.25),
     "white": (0.66, 0.65, 0.62),
@@ -151,9 +151,7 @@ def someone(seed: int, assets: Assets) -> Someone:
     odds[list(_HAIR_OF).index("afro01")] *= 4 * races[0] ** 2
     hair = str(rng.choice(list(_HAIR_OF), p=odds / odds.sum()))
     colour = _hair_colour(rng, age, races)
-    rgb = np.array(HAIR_COLOURS[colour], np.float32) * np.exp(
-        rng.normal(0, 0.18, 3) * (0.4, 0.4, 0.5) + rng.normal(0, 0.2)
-    )
+    rgb = _varied(rng, colour)
     blue_eyed = rng.random() < races[2] * 0.75
     iris = str(rng.choice([n for n in assets.irises if ("brown" in n) != blue_eyed]))
     return Someone(
@@ -169,7 +167,7 @@ def someone(seed: int, assets: Assets) -> Someone:
         hair_cut_y=float(rng.uniform(-1.6, 0.35)),
         fringe_y=float(rng.uniform(0.12, 0.34)),
         hair_colour=colour,
-        hair_rgb=rgb.astype(np.float32),
+        hair_rgb=rgb,
         brows=str(rng.choice(sorted(assets.brows))),
         lashes=str(rng.choice(sorted(assets.lashes))),
         iris=iris,
@@ -179,6 +177,18 @@ def someone(seed: int, assets: Assets) -> Someone:
         freckles=float(max(0, rng.normal(-0.2, 0.5))),
         skin_seed=int(rng.integers(1 << 31)),
     )
+
+
+def dyed(who: Someone, seed: int) -> Someone:
+    """The same person with other hair; brows and beard stay."""
+    rng = np.random.default_rng([seed, 0xD7E])
+    colour = str(rng.choice([name for name in HAIR_COLOURS if name != who.hair_colour]))
+    return replace(who, hair_colour=colour, hair_rgb=_varied(rng, colour))
+
+
+def _varied(rng: np.random.Generator, colour: str) -> Floats:
+    factors = np.exp(rng.normal(0, 0.18, 3) * (0.4, 0.4, 0.5) + rng.normal(0, 0.2))
+    return (np.array(HAIR_COLOURS[colour], np.float32) * factors).astype(np.float32)
 
 
 def _hair_colour(rng: np.random.Generator, age: float, races: Floats) -> str:

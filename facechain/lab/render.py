@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +14,7 @@ from scipy.spatial import KDTree
 
 from facechain.lab import raster
 from facechain.lab.assets import TEXTURE_PX, Assets, Floats, Ints, Proxy
-from facechain.lab.people import HAIR_LENGTHS, Someone, shaped, skin
+from facechain.lab.people import HAIR_LENGTHS, Someone, dyed, shaped, skin
 from facechain.lab.raster import BROW, CLOTH, EYE, HAIR, LASH, SKIN, TEETH, TONGUE
 from facechain.lab.scenes import Scene
 from facechain.lab.traits import pose_word
@@ -22,6 +23,7 @@ from facechain.types import Pixels, Points, Pose
 LABELS = ("background", "face skin", "body skin", "lips", "eyes", "brows", "hair", "clothes", "mouth")
 DENSE = 478  # as many points as the product's landmarker gives, but not at its places
 _KINDS = 8
+_HAIR_LIGHT = 1.9  # textures of hair are grey
 _AO_MAP, _SHADOW_MAP = 96, 320
 
 
@@ -137,6 +139,13 @@ class Sitter:
         self.textures, self.opacity, self.tints = self._paint()
         self.openness = self._openness()
 
+    def dyed(self, seed: int) -> Sitter:
+        """The same person with other hair."""
+        other = copy.copy(self)
+        other.who, other.tints = dyed(self.who, seed), self.tints.copy()
+        other.tints[HAIR] = other.who.hair_rgb * _HAIR_LIGHT
+        return other
+
     def _cut(self, proxy: Proxy, texture: NDArray[np.uint8]) -> Hair:
         """The style as this person wears it: either way round, cut to a length, and clear of the eyes."""
         flip = np.array((-1, 1, 1), np.float32)
@@ -170,7 +179,7 @@ class Sitter:
             textures[HAIR] = model.grey("hair", who.hair)[..., None]
             opacity[HAIR] = self.hair.texture[..., 3]
         tints = np.ones((_KINDS, 3), np.float32)
-        tints[HAIR] = who.hair_rgb * 1.9
+        tints[HAIR] = who.hair_rgb * _HAIR_LIGHT
         tints[BROW] = np.minimum(who.hair_rgb, 0.25) * (1.1 - 0.6 * who.brow_darkness)
         tints[EYE] = 0.95
         tints[TEETH] = (0.80, 0.74, 0.62)

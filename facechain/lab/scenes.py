@@ -19,7 +19,7 @@ EXPRESSIONS: Mapping[str, Mapping[str, float]] = {  # a lowered brow is the mesh
         "mouthSmile": 0.95,
         "cheekSquint": 0.8,
         "eyeSquint": 0.35,
-        "jawOpen": 0.28,
+        "jawOpen": 0.6,
         "mouthUpperUp": 0.45,
         "browDown": -0.3,
     },

@@ -38,16 +38,24 @@ class Shard:
 
 
 def write_shard(
-    path: Path, first: int, views: int, size_px: int, model: Model, reader: FaceReader, describe: Describe
+    path: Path,
+    first: int,
+    views: range,
+    size_px: int,
+    model: Model,
+    reader: FaceReader,
+    describe: Describe,
+    dye: bool = False,
 ) -> None:
-    """Persons first … first + PEOPLE - 1. Written whole or not at all."""
+    """Persons first … first + PEOPLE - 1, with other hair in each picture if `dye`. Written whole or not at all."""
     rows: dict[str, list] = {name: [] for name in Shard.__dataclass_fields__}
     for person in range(first, first + PEOPLE):
         who = someone(person, model.assets)
         sitter = Sitter(who, model)
-        for view in range(views):
+        for view in views:
             seed = person * 100 + view
-            made = render(sitter, scene(seed, who, model.assets, frontal=view == 0), RENDER_PX)
+            shown = sitter.dyed(seed) if dye else sitter
+            made = render(shown, scene(seed, who, model.assets, frontal=view == 0), RENDER_PX)
             faces = reader.read(made.pixels)
             seen = faces[0].embedding if len(faces) == 1 else None
             small = Image.fromarray(made.pixels).resize((size_px, size_px), Image.Resampling.BOX)

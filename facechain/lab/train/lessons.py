@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from facechain.lab.train.discriminant import discriminant
 from facechain.lab.train.loop import held_out, pictures
 from facechain.lab.train.team import Team
 from facechain.lab.train.vae import WEIGHTS
+from facechain.photos.caption import ENGLISH
 
 MOST_SIGNAL = 5.0  # ratio of signal to noise, in variance, above which a time counts less
 DROP_TEXT, DROP_FACE, DROP_BOTH = 0.08, 0.08, 0.06
@@ -64,7 +66,7 @@ class Lessons:
         team.first_alone(lambda: _encode(folder, vae, shard, device))
         self.latents = torch.from_numpy(np.load(_latents_file(folder, vae, shard))) * vae.config.scaling_factor
         self._weights = _latent_weights(shard.labels, self.latents.shape[-1])
-        self._tokenizer = tokenizer
+        self._tokenizer, self._unusual = tokenizer, unusual(shard)
         self.empty = self._ids([""])[0]
         self._faces = torch.from_numpy(shard.embedding)
         self.true_faces = true_faces(shard)
@@ -77,7 +79,7 @@ class Lessons:
         rng = np.random.default_rng([self._seed, 2, step])
         rows = rng.choice(self._rows, size)
         # The face comes from another picture of the same person, so pose and light cannot be copied.
-        words = self._ids([thinned(str(self._shard.caption[row]), rng) for row in rows])
+        words = self._ids([thinned(str(self._shard.caption[row]), rng, self._unusual[row]) for row in rows])
         faces = torch.stack([self._other(int(row), rng) for row in rows])
         own, chance = self.true_faces[rows], rng.random(size)
         words[torch.from_numpy(chance < DROP_TEXT + DROP_BOTH)] = self.empty
@@ -117,13 +119,22 @@ class Lessons:
         return functional.normalize(self._faces[chosen].mean(0), dim=0)
 
 
-def thinned(caption: str, rng: np.random.Generator) -> str:
-    """What people write says less than a caption does; what it leaves open, the face decides."""
+def thinned(caption: str, rng: np.random.Generator, kept: str = "") -> str:
+    """What people write says less than a caption does; what it leaves open, the face decides. `kept` stays."""
     start, *phrases = caption.split(", ")
     if rng.random() < WHOLE:
         return caption
     share = rng.random()
-    return ", ".join([start, *(phrase for phrase in phrases if rng.random() < share)])
+    return ", ".join([start, *(phrase for phrase in phrases if rng.random() < share or phrase == kept)])
+
+
+def unusual(shard: Shard) -> list[str]:
+    """Of each picture, how hair is called that is not coloured as in the person's first; otherwise empty."""
+    colours = [json.loads(str(traits)).get("hair_colour", "") for traits in shard.traits]
+    people, first = np.unique(shard.person, return_index=True)
+    own = {person: colours[row] for person, row in zip(people, first, strict=True)}
+    told = zip(shard.person, colours, strict=True)
+    return ["" if colour == own[person] else ENGLISH.phrases["hair_colour"][colour] for person, colour in told]
 
 
 def axes(shard: Shard) -> Tensor:

@@ -77,7 +77,8 @@ def train_vae(
             put_down(folder / "vae.pt", vae, adam, step)
     with torch.no_grad():
         some = pictures(shard.pixels[rows[:: max(1, len(rows) // 64)]], device)
-        vae.register_to_config(scaling_factor=float(1 / vae.encode(some).latent_dist.mean.std()))
+        found = float(1 / vae.encode(some).latent_dist.mean.std())
+        vae.register_to_config(scaling_factor=_settled(folder / "scale.txt", found, team, step >= SETTLED * stop.steps))
         shown = pictures(shard.pixels[np.flatnonzero(held_out(shard.person))[:8]], device)
         again = vae.decode(vae.encode(shown).latent_dist.mean).sample
         log(f"vae step {step} held-out PSNR {psnr(shown, again):.2f} dB, scale {vae.config.scaling_factor:.3f}")
@@ -85,6 +86,17 @@ def train_vae(
         grid(torch.cat([shown, again]), 8).save(folder / "vae.png")
     team.first_alone(lambda: put_down(folder / "vae.pt", vae, adam, step))
     return vae
+
+
+def _settled(file: Path, found: float, team: Team, settled: bool) -> float:
+    """The scale that was first `found` of latents that stay: other stages learn by it, also when shards are added."""
+
+    def settle() -> None:
+        if settled and not file.is_file():
+            file.write_text(repr(found), "utf-8")
+
+    team.first_alone(settle)
+    return float(file.read_text("utf-8")) if file.is_file() else found
 
 
 def _mirrored(points: Tensor) -> Tensor:
