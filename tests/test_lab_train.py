@@ -1,5 +1,6 @@
 """The starter family: standard classes, published layouts, a run that can be put down and taken up."""
 
+import copy
 import json
 import os
 from dataclasses import replace
@@ -24,7 +25,7 @@ from facechain.lab.shards import Shard, apart
 from facechain.lab.train.discriminant import discriminant
 from facechain.lab.train.identitynet import predict_led, train_identitynet
 from facechain.lab.train.lessons import WHOLE, Lesson, thinned, unusual
-from facechain.lab.train.loop import Stop, held_out, pictures
+from facechain.lab.train.loop import Stop, begin, held_out, pictures, put_down
 from facechain.lab.train.practice import Practice, found_by
 from facechain.lab.train.sface import Sface, chips, unlike
 from facechain.lab.train.team import Team
@@ -167,6 +168,26 @@ def test_a_run_put_down_ends_where_an_unbroken_one_does(tmp_path: Path, shard: S
     _, resumed, _ = run(folder, 4)
     for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_a_run_taken_up_keeps_its_own_axes(tmp_path: Path) -> None:
+    """With other shards the discriminant is another, and what was learned on the old one would mean nothing."""
+    torch.manual_seed(0)
+    file, old, new = tmp_path / "unet.pt", torch.randn(128, 128), torch.randn(128, 128)
+
+    def begun(matrix: torch.Tensor):
+        model = family.new_unet(TINY)
+        family.spread_faces(model, matrix)
+        smooth = copy.deepcopy(model)
+        return model, smooth, *begin(model, smooth, file, 1e-3, Team())
+
+    model, smooth, _, adam, _ = begun(old)
+    put_down(file, model, adam, 7, smooth)
+    model, smooth, worker, _, step = begun(new)
+    assert step == 7
+    for each in (model, smooth, worker.copy):
+        matrix = each.encoder_hid_proj.image_projection_layers[0].ff.net[0].proj.matrix
+        assert torch.equal(matrix.float(), old.to(matrix.dtype).float())
 
 
 def test_identitynet_begins_by_adding_nothing_and_learns_with_all_else_held(

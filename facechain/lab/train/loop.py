@@ -82,7 +82,8 @@ class Worker:
 
     @torch.no_grad()
     def follow(self) -> None:
-        for mine, its in zip(self.copy.parameters(), self._model.parameters(), strict=True):
+        """Buffers too: those of a run taken up again are its own, not what the shards of today would give."""
+        for mine, its in zip(_tensors(self.copy), _tensors(self._model), strict=True):
             mine.copy_(its)
 
     @torch.no_grad()
@@ -92,6 +93,10 @@ class Worker:
             its.grad = None if mine.grad is None else mine.grad.float()
             mine.grad = None
         self.team.mean_gradients(self._model)
+
+
+def _tensors(model: Any) -> list[Tensor]:
+    return [*model.parameters(), *model.buffers()]
 
 
 def begin(

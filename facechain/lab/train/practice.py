@@ -23,7 +23,7 @@ from facechain.lab.train.sface import Sface
 from facechain.protocols import FaceReader
 from facechain.types import Pixels
 
-UNLIKE = 0.05  # weight of faces that are not the person's, beside a lesson's own loss
+UNLIKE = 0.08  # weight of faces that are not the person's, beside a lesson's own loss
 PRACTISED = 4  # pictures a step that are painted: about as dear as learning from 32
 STEPS = (6, 10)  # of a painting, least and most
 FIRST_LOOK = 0.45  # least share of the picture in what the network sees at the last look
