@@ -25,7 +25,7 @@ from facechain.lab.shards import Shard, apart
 from facechain.lab.train.discriminant import discriminant
 from facechain.lab.train.identitynet import predict_led, train_identitynet
 from facechain.lab.train.lessons import WHOLE, Lesson, thinned, unusual
-from facechain.lab.train.loop import Stop, begin, held_out, pictures, put_down
+from facechain.lab.train.loop import Run, Stop, begin, held_out, pictures, put_down
 from facechain.lab.train.practice import Practice, found_by
 from facechain.lab.train.sface import Sface, chips, unlike
 from facechain.lab.train.team import Team
@@ -75,12 +75,16 @@ def middle(picture: np.ndarray) -> np.ndarray:
     return np.array([[0.35, 0.4], [0.65, 0.4], [0.5, 0.6], [0.4, 0.75], [0.6, 0.75]], np.float32)
 
 
+def a_run(folder: Path, shard: Shard) -> Run:
+    return Run(folder=folder, shard=shard, preset=TINY, seed=0, device="cpu", log=lambda line: None, team=Team())
+
+
 def _run(folder: Path, shard: Shard, sface: Sface, steps: int):
     folder.mkdir(exist_ok=True)
     family.write_tokenizer(folder / "tokenizer", WORDS)
-    stop, quiet = Stop(steps=steps, minutes=5), lambda line: None
-    vae = train_vae(folder, shard, sface, TINY, stop, 0, "cpu", quiet, Team())
-    return vae, *train_unet(folder, shard, vae, sface, middle, TINY, stop, 0, "cpu", quiet, Team())
+    stop, run = Stop(steps=steps, minutes=5), a_run(folder, shard)
+    vae = train_vae(run, sface, stop)
+    return vae, *train_unet(run, vae, sface, middle, stop)
 
 
 def test_sface_sees_in_torch_what_the_products_reader_sees(models: Path, sface: Sface) -> None:
@@ -161,9 +165,7 @@ def test_a_run_put_down_ends_where_an_unbroken_one_does(tmp_path: Path, shard: S
     folder = tmp_path / "broken"
     folder.mkdir()
     family.write_tokenizer(folder / "tokenizer", WORDS)
-    quiet = lambda line: None  # noqa: E731
-    now = Stop(steps=4, minutes=0)
-    train_vae(folder, shard, sface, TINY, now, 0, "cpu", quiet, Team())
+    train_vae(a_run(folder, shard), sface, Stop(steps=4, minutes=0))
     assert torch.load(folder / "vae.pt", weights_only=True)["step"] == 0
     _, resumed, _ = run(folder, 4)
     for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
@@ -205,8 +207,7 @@ def test_identitynet_begins_by_adding_nothing_and_learns_with_all_else_held(
     assert torch.allclose(alone, led, atol=1e-6)
     draw = lambda points, width, height: np.full((height, width, 3), 200, np.uint8)  # noqa: E731
     stop = Stop(steps=4, minutes=5)
-    quiet = lambda line: None  # noqa: E731
-    net = train_identitynet(tmp_path, shard, vae, sface, middle, unet, text, draw, TINY, stop, 0, "cpu", quiet, Team())
+    net = train_identitynet(a_run(tmp_path, shard), vae, sface, middle, unet, text, draw, stop)
     with torch.no_grad():
         assert not torch.allclose(alone, predict_led(net, unet, x, t, told, faces, shown), atol=1e-6)
     assert all(torch.equal(before[key], value) for key, value in unet.state_dict().items())
@@ -256,7 +257,9 @@ def _lesson(n: int) -> Lesson:
     )
 
 
-def test_what_the_network_paints_by_itself_becomes_more_like_the_person(tmp_path: Path, sface: Sface) -> None:
+def test_what_the_network_paints_by_itself_becomes_more_like_the_person(
+    tmp_path: Path, shard: Shard, sface: Sface
+) -> None:
     torch.manual_seed(0)
     family.write_tokenizer(tmp_path, WORDS)
     text = family.new_text(TINY, family.read_tokenizer(tmp_path))
@@ -268,7 +271,8 @@ def test_what_the_network_paints_by_itself_becomes_more_like_the_person(tmp_path
         looked.append(len(looked))
         return None if len(looked) % 4 == 2 else middle(picture)
 
-    practice = Practice(vae, sface, torch.eye(128), torch.full((77,), 1), find, 0, "cpu")
+    run, empty = a_run(tmp_path, shard), torch.full((77,), 1)
+    practice = Practice(run, vae, sface, find, empty)
     visited: list[int] = []
 
     def paint(noisy: torch.Tensor, times: torch.Tensor, told: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
@@ -288,7 +292,7 @@ def test_what_the_network_paints_by_itself_becomes_more_like_the_person(tmp_path
             if p.grad is not None:
                 p -= 0.02 * p.grad / length
         assert practice.unlike(text, paint, lesson, 5) < first
-    nobody = Practice(vae, sface, torch.eye(128), torch.full((77,), 1), lambda picture: None, 0, "cpu")
+    nobody = Practice(run, vae, sface, lambda picture: None, empty)
     assert float(nobody.unlike(text, paint, lesson, 5)) == 0
     assert float(nobody.unlike(text, paint, lesson, 5, lesson.points).detach()) > 0, "points are given instead"
 

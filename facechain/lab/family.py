@@ -55,7 +55,7 @@ PRESETS: dict[str, Preset] = {
     "cpu": Preset(
         size_px=128, vae=(16, 32, 64, 64), unet=(64, 128, 192, 192), layers=1, heads=2, text_width=128, text_layers=2,
         recogniser_width=128, vae_steps=2_600, vae_batch=8, vae_crop_px=64,
-        unet_steps=12_000, unet_batch=32,
+        unet_steps=12_000, unet_batch=24,
         net_steps=1_500, net_batch=24,
     ),
     "gpu": Preset(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,13 +14,11 @@ import torch
 from torch import Tensor
 
 from facechain.lab import family
-from facechain.lab.family import Preset
 from facechain.lab.shards import Shard
-from facechain.lab.train.lessons import Lesson, Lessons, axes
-from facechain.lab.train.loop import Log, Stop, begin, learn
+from facechain.lab.train.lessons import Lesson, Lessons
+from facechain.lab.train.loop import Run, Stop, begin, learn
 from facechain.lab.train.practice import PRACTISED, UNLIKE, Find, Paint, Practice
 from facechain.lab.train.sface import Sface
-from facechain.lab.train.team import Team
 from facechain.types import Pixels, Points
 
 TOP_RATE = 6e-4
@@ -30,50 +27,37 @@ Draw = Callable[[Points, int, int], Pixels]  # points, width and height in pixel
 
 
 def train_identitynet(
-    folder: Path,
-    shard: Shard,
-    vae: Any,
-    sface: Sface,
-    find: Find,
-    unet: Any,
-    text: Any,
-    draw: Draw,
-    preset: Preset,
-    stop: Stop,
-    seed: int,
-    device: str,
-    log: Log,
-    team: Team,
+    run: Run, vae: Any, sface: Sface, find: Find, unet: Any, text: Any, draw: Draw, stop: Stop
 ) -> Any:
     """The net as averaged over training. Leaves identitynet.pt."""
-    torch.manual_seed(seed + 2)
-    tokenizer = family.read_tokenizer(folder / "tokenizer")
-    net = family.new_identitynet(unet).to(device, memory_format=torch.channels_last)
+    torch.manual_seed(run.seed + 2)
+    tokenizer = family.read_tokenizer(run.folder / "tokenizer")
+    net = family.new_identitynet(unet).to(run.device, memory_format=torch.channels_last)
     smooth = copy.deepcopy(net).requires_grad_(False)
     unet, text = (copy.deepcopy(model).to(torch.bfloat16).requires_grad_(False) for model in (unet, text))
     family.set_face_scale(unet, 1.0)
-    worker, adam, step = begin(net, smooth, folder / "identitynet.pt", TOP_RATE, team)
+    worker, adam, step = begin(net, smooth, run.folder / "identitynet.pt", TOP_RATE, run.team)
     if step < stop.steps:
-        lessons = Lessons(folder, shard, vae, tokenizer, seed, device, team)
-        practice = Practice(vae, sface, axes(shard), lessons.empty, find, seed, device)
+        lessons = Lessons(run, vae, tokenizer)
+        practice = Practice(run, vae, sface, find, lessons.empty)
 
         def painter(given: Lesson) -> Paint:
-            shown = _shown(shard, given.rows, preset.size_px, draw).to(device)
+            shown = _shown(run.shard, given.rows, run.preset.size_px, draw).to(run.device)
             return lambda noisy, times, told, faces: predict_led(
                 worker.copy, unet, noisy, times, told, faces, shown.repeat(len(noisy) // len(shown), 1, 1, 1)
             )
 
         def lesson(at: int) -> tuple[Tensor, Tensor]:
             # Where things are is settled while there is much noise, so such times come more often.
-            given = lessons.at(at, preset.net_batch, late=True)
+            given = lessons.at(at, run.preset.net_batch, late=True)
             told = text(given.words).last_hidden_state
             loss = given.loss(painter(given)(given.noisy, given.times, told, given.faces))
             # Held to the person at the points asked for, which also holds the face to them.
             faced = given.faced(PRACTISED)
             return loss, loss + UNLIKE * practice.unlike(text, painter(faced), faced, at, faced.points)
 
-        file = folder / "identitynet.pt"
-        learn("identitynet", file, net, worker, smooth, adam, step, stop, TOP_RATE, _KEEP, log, lesson)
+        file = run.folder / "identitynet.pt"
+        learn("identitynet", file, net, worker, smooth, adam, step, stop, TOP_RATE, _KEEP, run.log, lesson)
     return smooth
 
 

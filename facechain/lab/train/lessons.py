@@ -16,8 +16,7 @@ from torch.nn import functional
 from facechain.lab import family
 from facechain.lab.shards import Shard
 from facechain.lab.train.discriminant import discriminant
-from facechain.lab.train.loop import held_out, pictures
-from facechain.lab.train.team import Team
+from facechain.lab.train.loop import Run, held_out, pictures
 from facechain.lab.train.vae import WEIGHTS
 from facechain.photos.caption import ENGLISH
 
@@ -57,14 +56,13 @@ class Lesson:
 
 
 class Lessons:
-    def __init__(
-        self, folder: Path, shard: Shard, vae: Any, tokenizer: Any, seed: int, device: str, team: Team
-    ) -> None:
-        """Encodes every picture, which takes minutes, and keeps the latents in `folder`."""
-        self._shard, self._seed, self._device = shard, seed, device
-        self._alphas = family.new_scheduler().alphas_cumprod.to(device)
-        team.first_alone(lambda: _encode(folder, vae, shard, device))
-        self.latents = torch.from_numpy(np.load(_latents_file(folder, vae, shard))) * vae.config.scaling_factor
+    def __init__(self, run: Run, vae: Any, tokenizer: Any) -> None:
+        """Encodes every picture, which takes minutes, and keeps the latents in the run's folder."""
+        self._shard, self._seed, self._device = run.shard, run.seed, run.device
+        shard = run.shard
+        self._alphas = family.new_scheduler().alphas_cumprod.to(run.device)
+        run.team.first_alone(lambda: _encode(run, vae))
+        self.latents = torch.from_numpy(np.load(_latents_file(run, vae))) * vae.config.scaling_factor
         self._weights = _latent_weights(shard.labels, self.latents.shape[-1])
         self._tokenizer, self._unusual = tokenizer, unusual(shard)
         self.empty = self._ids([""])[0]
@@ -152,23 +150,22 @@ def true_faces(shard: Shard) -> Tensor:
     return functional.normalize(sums, dim=1)[who]
 
 
-def _latents_file(folder: Path, vae: Any, shard: Shard) -> Path:
-    digest = hashlib.sha256(shard.scene.tobytes())
+def _latents_file(run: Run, vae: Any) -> Path:
+    digest = hashlib.sha256(run.shard.scene.tobytes())
     for part in (vae.encoder, vae.quant_conv):
         for value in part.state_dict().values():
             digest.update(value.cpu().numpy().tobytes())
-    return folder / f"latents-{digest.hexdigest()[:16]}.npy"
+    return run.folder / f"latents-{digest.hexdigest()[:16]}.npy"
 
 
 @torch.no_grad()
-def _encode(folder: Path, vae: Any, shard: Shard, device: str) -> None:
+def _encode(run: Run, vae: Any) -> None:
     """Leaves (N, 4, S, S) in the folder."""
-    file = _latents_file(folder, vae, shard)
+    file, pixels = _latents_file(run, vae), run.shard.pixels
     if file.is_file():
         return
     parts = [
-        vae.encode(pictures(shard.pixels[i : i + 32], device)).latent_dist.mean.cpu()
-        for i in range(0, len(shard.pixels), 32)
+        vae.encode(pictures(pixels[i : i + 32], run.device)).latent_dist.mean.cpu() for i in range(0, len(pixels), 32)
     ]
     with file.with_suffix(".part").open("wb") as part:
         np.save(part, torch.cat(parts).contiguous().numpy())

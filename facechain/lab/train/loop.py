@@ -15,10 +15,25 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from facechain.lab.family import Preset
+from facechain.lab.shards import Shard
 from facechain.lab.train.team import Team
 
 _HELD_OUT = 20  # every twentieth person is never trained on
 Log = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Run:
+    """What is the same for all stages of one training."""
+
+    folder: Path  # of checkpoints, sample grids and the tokenizer
+    shard: Shard
+    preset: Preset
+    seed: int
+    device: str
+    log: Log
+    team: Team
 
 
 @dataclass(frozen=True, kw_only=True)

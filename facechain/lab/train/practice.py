@@ -18,14 +18,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from facechain.lab import family
-from facechain.lab.train.lessons import Lesson
+from facechain.lab.train.lessons import Lesson, axes
+from facechain.lab.train.loop import Run
 from facechain.lab.train.sface import Sface
 from facechain.protocols import FaceReader
 from facechain.types import Pixels
 
 UNLIKE = 0.08  # weight of faces that are not the person's, beside a lesson's own loss
 PRACTISED = 4  # pictures a step that are painted: about as dear as learning from 32
-STEPS = (6, 10)  # of a painting, least and most
+STEPS = (5, 8)  # of a painting, least and most
 FIRST_LOOK = 0.45  # least share of the picture in what the network sees at the last look
 GUIDANCE = (1.5, 4.0)  # as people paint with, least and most
 _FRESH = 0.9  # share of new noise in a step's; with all of it, the first step from noise alone rounds to no number
@@ -37,12 +38,13 @@ _FIND_PX = 256  # detectors miss faces in smaller pictures
 
 
 class Practice:
-    """`axes` (D, D) are the discriminant's, on which the lessons' own faces lie; `empty` (77,) is the empty prompt."""
+    """`empty` (77,) is the empty prompt."""
 
-    def __init__(self, vae: Any, sface: Sface, axes: Tensor, empty: Tensor, find: Find, seed: int, device: str) -> None:
+    def __init__(self, run: Run, vae: Any, sface: Sface, find: Find, empty: Tensor) -> None:
         self._vae = copy.deepcopy(vae).requires_grad_(False)
-        self._sface, self._axes, self._empty, self._find = sface, axes.to(device), empty.to(device), find
-        self._seed, self._device = seed, device
+        self._sface, self._find, self._empty = sface, find, empty.to(run.device)
+        self._axes = axes(run.shard).to(run.device)  # on which the lessons' own faces lie
+        self._seed, self._device = run.seed, run.device
 
     def unlike(self, text: Any, paint: Paint, lesson: Lesson, at: int, points: Tensor | None = None) -> Tensor:
         """1 - cosine between the faces painted and the right ones, mean of the lesson, of which each has a face.

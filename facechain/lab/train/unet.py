@@ -15,52 +15,40 @@ from facechain.lab import family
 from facechain.lab.family import Preset
 from facechain.lab.shards import Shard
 from facechain.lab.train.lessons import Lessons, axes
-from facechain.lab.train.loop import Log, Stop, begin, grid, held_out, learn, pictures
+from facechain.lab.train.loop import Run, Stop, begin, grid, held_out, learn, pictures
 from facechain.lab.train.practice import PRACTISED, UNLIKE, Find, Practice
 from facechain.lab.train.sface import Sface
-from facechain.lab.train.team import Team
 
 NO_ADAPTER = 0.12  # share of steps without the adapter, so that the base alone is a model too
 TOP_RATE = 6e-4
 _KEEP = 0.997  # of the averaged weights, each step
 
 
-def train_unet(
-    folder: Path,
-    shard: Shard,
-    vae: Any,
-    sface: Sface,
-    find: Find,
-    preset: Preset,
-    stop: Stop,
-    seed: int,
-    device: str,
-    log: Log,
-    team: Team,
-) -> tuple[Any, Any]:
+def train_unet(run: Run, vae: Any, sface: Sface, find: Find, stop: Stop) -> tuple[Any, Any]:
     """UNet with its adapter, and text model, as averaged over training. Leaves unet.pt and sample grids."""
-    torch.manual_seed(seed + 1)
-    tokenizer = family.read_tokenizer(folder / "tokenizer")
-    both, smooth = new_both(preset, tokenizer, shard, device)
-    worker, adam, step = begin(both, smooth, folder / "unet.pt", TOP_RATE, team)
+    torch.manual_seed(run.seed + 1)
+    tokenizer = family.read_tokenizer(run.folder / "tokenizer")
+    both, smooth = new_both(run.preset, tokenizer, run.shard, run.device)
+    worker, adam, step = begin(both, smooth, run.folder / "unet.pt", TOP_RATE, run.team)
     if step < stop.steps:
-        lessons = Lessons(folder, shard, vae, tokenizer, seed, device, team)
-        practice = Practice(vae, sface, axes(shard), lessons.empty, find, seed, device)
+        lessons = Lessons(run, vae, tokenizer)
+        practice = Practice(run, vae, sface, find, lessons.empty)
         text, paint = worker.copy["text"], partial(predict, worker.copy["unet"])
 
         def lesson(at: int) -> tuple[Tensor, Tensor]:
-            given = lessons.at(at, preset.unet_batch)
+            given = lessons.at(at, run.preset.unet_batch)
             faced = given.chance >= NO_ADAPTER
             family.set_face_scale(worker.copy["unet"], float(faced))
             loss = given.loss(paint(given.noisy, given.times, text(given.words).last_hidden_state, given.faces))
             return loss, loss + UNLIKE * practice.unlike(text, paint, given.faced(PRACTISED), at) if faced else loss
 
         def show(at: int) -> None:
-            samples(folder / f"samples-{at:06d}.png", vae, smooth, tokenizer, shard, device)
+            samples(run.folder / f"samples-{at:06d}.png", vae, smooth, tokenizer, run.shard, run.device)
 
-        learn("unet", folder / "unet.pt", both, worker, smooth, adam, step, stop, TOP_RATE, _KEEP, log, lesson, show)
-    if team.leads:
-        samples(folder / "samples.png", vae, smooth, tokenizer, shard, device)
+        file = run.folder / "unet.pt"
+        learn("unet", file, both, worker, smooth, adam, step, stop, TOP_RATE, _KEEP, run.log, lesson, show)
+    if run.team.leads:
+        samples(run.folder / "samples.png", vae, smooth, tokenizer, run.shard, run.device)
     return smooth["unet"], smooth["text"]
 
 

@@ -12,10 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from facechain.lab import family
-from facechain.lab.family import Preset
 from facechain.lab.render import LABELS
-from facechain.lab.shards import Shard
-from facechain.lab.train.loop import Log, Stop, Worker, grid, held_out, pictures, psnr, put_down, set_rate, take_up
+from facechain.lab.train.loop import Run, Stop, Worker, grid, held_out, pictures, psnr, put_down, set_rate, take_up
 from facechain.lab.train.sface import Sface, unlike
 from facechain.lab.train.team import Team
 
@@ -27,14 +25,13 @@ _COUNTS = {"face skin": 3, "lips": 6, "eyes": 6, "brows": 6, "mouth": 4}
 WEIGHTS = np.array([_COUNTS.get(part, 1) for part in LABELS], np.float32)
 
 
-def train_vae(
-    folder: Path, shard: Shard, sface: Sface, preset: Preset, stop: Stop, seed: int, device: str, log: Log, team: Team
-) -> Any:
-    """Leaves vae.pt in `folder`; its scaling factor makes latents of unit variance.
+def train_vae(run: Run, sface: Sface, stop: Stop) -> Any:
+    """Leaves vae.pt in the run's folder; its scaling factor makes latents of unit variance.
 
     Whole pictures are also compared as `sface` sees them: a few pixels of an eye weigh little, and tell who it is.
     """
-    torch.manual_seed(seed)
+    folder, shard, preset, team, device = run.folder, run.shard, run.preset, run.team, run.device
+    torch.manual_seed(run.seed)
     vae = family.new_vae(preset).to(device, memory_format=torch.channels_last)
     adam = torch.optim.AdamW(vae.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=0, fused=True)
     step = take_up(folder / "vae.pt", vae, adam)
@@ -43,7 +40,7 @@ def train_vae(
     late, losses = stop.clock(), []
     while step < stop.steps and not team.any(late()):
         lesson = team.lesson(step)
-        rng = np.random.default_rng([seed, 1, lesson])
+        rng = np.random.default_rng([run.seed, 1, lesson])
         # Cheap squares first; at last whole pictures, whose means the norms must know, else colours drift.
         whole = step >= WHOLE * stop.steps
         batch = np.sort(rng.choice(rows, preset.vae_batch // 2 if whole else preset.vae_batch))
@@ -58,7 +55,9 @@ def train_vae(
         set_rate(adam, 1e-3, step, stop.steps)
         with torch.set_grad_enabled(step < SETTLED * stop.steps):
             posterior = worker.copy.encode(wanted.bfloat16()).latent_dist
-        noise = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(seed * 1_000_003 + lesson))
+        noise = torch.randn(
+            posterior.mean.shape, generator=torch.Generator().manual_seed(run.seed * 1_000_003 + lesson)
+        )
         seen = worker.copy.decode(posterior.mean + posterior.std * noise.to(posterior.std)).sample.float()
         loss = (weight * (seen - wanted).abs()).mean() + _edges(seen, wanted)
         loss = loss + 1e-6 * posterior.kl().float().mean()
@@ -72,7 +71,7 @@ def train_vae(
         losses.append(float(loss.detach()))
         step += 1
         if step % 50 == 0:
-            log(f"vae step {step} loss {np.mean(losses[-50:]):.4f}")
+            run.log(f"vae step {step} loss {np.mean(losses[-50:]):.4f}")
         if step % stop.save_every == 0 and team.leads:
             put_down(folder / "vae.pt", vae, adam, step)
     with torch.no_grad():
@@ -81,7 +80,7 @@ def train_vae(
         vae.register_to_config(scaling_factor=_settled(folder / "scale.txt", found, team, step >= SETTLED * stop.steps))
         shown = pictures(shard.pixels[np.flatnonzero(held_out(shard.person))[:8]], device)
         again = vae.decode(vae.encode(shown).latent_dist.mean).sample
-        log(f"vae step {step} held-out PSNR {psnr(shown, again):.2f} dB, scale {vae.config.scaling_factor:.3f}")
+        run.log(f"vae step {step} held-out PSNR {psnr(shown, again):.2f} dB, scale {vae.config.scaling_factor:.3f}")
     if team.leads:
         grid(torch.cat([shown, again]), 8).save(folder / "vae.png")
     team.first_alone(lambda: put_down(folder / "vae.pt", vae, adam, step))
