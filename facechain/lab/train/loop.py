@@ -156,7 +156,7 @@ def learn(
         told, loss = lesson(team.lesson(step))
         loss.backward()
         worker.hand_over()
-        set_rate(adam, top_rate, step, stop.steps, fall=0.5)
+        set_rate(adam, top_rate, step, stop.steps, fall=0.15)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         adam.step()
         worker.follow()
