@@ -321,8 +321,10 @@ def test_captions_are_thinned_but_keep_who_it_is() -> None:
 
 
 def test_dyed_hair_is_always_told(shard: Shard) -> None:
-    colours = [json.dumps({"hair_colour": "red" if row == 3 else "black"}) for row in range(len(shard.traits))]
-    told = unusual(replace(shard, traits=np.array(colours)))
+    colours = ["red" if row == 3 else "black" for row in range(len(shard.traits))]
+    captions = np.array([f"portrait photo of an adult, short hair, {colour} hair, red clothes" for colour in colours])
+    traits = np.array([json.dumps({"hair_colour": colour}) for colour in colours])
+    told = unusual(replace(shard, traits=traits, caption=captions))
     assert [row for row, phrase in enumerate(told) if phrase] == [3]
     assert told[3] == "red hair"
 

@@ -18,7 +18,6 @@ from facechain.lab.shards import Shard
 from facechain.lab.train.discriminant import discriminant
 from facechain.lab.train.loop import Run, held_out, pictures
 from facechain.lab.train.vae import WEIGHTS
-from facechain.photos.caption import ENGLISH
 
 MOST_SIGNAL = 5.0  # ratio of signal to noise, in variance, above which a time counts less
 DROP_TEXT, DROP_FACE, DROP_BOTH = 0.08, 0.08, 0.06
@@ -127,12 +126,16 @@ def thinned(caption: str, rng: np.random.Generator, kept: str = "") -> str:
 
 
 def unusual(shard: Shard) -> list[str]:
-    """Of each picture, how hair is called that is not coloured as in the person's first; otherwise empty."""
+    """Of each picture, what its caption says of hair that is not coloured as in the person's first; otherwise empty."""
     colours = [json.loads(str(traits)).get("hair_colour", "") for traits in shard.traits]
     people, first = np.unique(shard.person, return_index=True)
     own = {person: colours[row] for person, row in zip(people, first, strict=True)}
-    told = zip(shard.person, colours, strict=True)
-    return ["" if colour == own[person] else ENGLISH.phrases["hair_colour"][colour] for person, colour in told]
+    told = zip(shard.person, colours, shard.caption, strict=True)
+    return ["" if colour == own[person] else _of_hair(str(caption), colour) for person, colour, caption in told]
+
+
+def _of_hair(caption: str, colour: str) -> str:
+    return next((phrase for phrase in caption.split(", ") if {colour, "hair"} <= set(phrase.split())), "")
 
 
 def axes(shard: Shard) -> Tensor:
