@@ -180,7 +180,7 @@ def someone(seed: int, assets: Assets) -> Someone:
 
 
 def dyed(who: Someone, seed: int) -> Someone:
-    """The same person with other hair; brows and beard stay."""
+    """The same person with other hair on the head."""
     rng = np.random.default_rng([seed, 0xD7E])
     colour = str(rng.choice([name for name in HAIR_COLOURS if name != who.hair_colour]))
     return replace(who, hair_colour=colour, hair_rgb=_varied(rng, colour))

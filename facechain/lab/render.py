@@ -23,7 +23,7 @@ from facechain.types import Pixels, Points, Pose
 LABELS = ("background", "face skin", "body skin", "lips", "eyes", "brows", "hair", "clothes", "mouth")
 DENSE = 478  # as many points as the product's landmarker gives, but not at its places
 _KINDS = 8
-_HAIR_LIGHT = 1.9  # textures of hair are grey
+_HAIR_LIGHT = 1.9  # brings the grey textures of hair up to the colour of a bright strand
 _AO_MAP, _SHADOW_MAP = 96, 320
 
 
@@ -140,7 +140,7 @@ class Sitter:
         self.openness = self._openness()
 
     def dyed(self, seed: int) -> Sitter:
-        """The same person with other hair."""
+        """The same person with other hair; brows and beard stay as they were painted."""
         other = copy.copy(self)
         other.who, other.tints = dyed(self.who, seed), self.tints.copy()
         other.tints[HAIR] = other.who.hair_rgb * _HAIR_LIGHT
