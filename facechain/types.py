@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -120,6 +121,15 @@ class Tag:
     confidence: float  # 0…1
 
 
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """A recogniser's file: aligned RGB chips of 112 px, (value - centre) / scale, to vectors."""
+
+    file: Path  # ONNX
+    centre: float = 0.0
+    scale: float = 1.0
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Crop:
     """An accepted photo, cut to aligned portrait framing."""
@@ -130,6 +140,7 @@ class Crop:
     face: Face  # in crop pixels, with embedding
     head_mask: Mask  # hair and face
     quality: float  # 0…1
+    photo_px: Points | None = None  # (4, 2) corners of the photo in crop pixels: past them the crop is filled
     tags: tuple[Tag, ...] = ()
     caption: str = ""
 

@@ -16,6 +16,7 @@ pytest.importorskip("onnx", reason="pip install -r requirements-lab.txt")
 
 import torch
 
+from facechain.engines.diffusion.recogniser import Recogniser
 from facechain.engines.identity.attention import layout_of
 from facechain.engines.identity.checkpoint import open_checkpoint
 from facechain.lab import family
@@ -24,13 +25,14 @@ from facechain.lab.score import rank
 from facechain.lab.shards import Shard, apart
 from facechain.lab.train.discriminant import discriminant
 from facechain.lab.train.identitynet import predict_led, train_identitynet
-from facechain.lab.train.lessons import WHOLE, Lesson, thinned, unusual
-from facechain.lab.train.loop import Run, Stop, begin, held_out, pictures, put_down
+from facechain.lab.train.lessons import WHOLE, Lesson, Lessons, thinned, unusual
+from facechain.lab.train.loop import Run, Stop, begin, held_out, put_down
 from facechain.lab.train.practice import Practice, found_by
-from facechain.lab.train.sface import Sface, chips, unlike
+from facechain.lab.train.sface import Sface, unlike
 from facechain.lab.train.team import Team
 from facechain.lab.train.unet import predict, train_unet
 from facechain.lab.train.vae import train_vae
+from facechain.types import Network
 
 TINY = PRESETS["test"]
 WORDS = ["portrait", "photo", "of", "an", "adult", "smiling", "smile", "facing", "the", "camera", ","]
@@ -62,7 +64,7 @@ def shard() -> Shard:
 
 @pytest.fixture(scope="module")
 def sface(models: Path) -> Sface:
-    return Sface(models / "sface" / "face_recognition_sface_2021dec.onnx")
+    return Recogniser(Network(file=models / "sface" / "face_recognition_sface_2021dec.onnx"))
 
 
 @pytest.fixture
@@ -84,26 +86,17 @@ def _run(folder: Path, shard: Shard, sface: Sface, steps: int):
     family.write_tokenizer(folder / "tokenizer", WORDS)
     stop, run = Stop(steps=steps, minutes=5), a_run(folder, shard)
     vae = train_vae(run, sface, stop)
-    return vae, *train_unet(run, vae, sface, middle, stop)
+    return vae, *train_unet(run, vae, stop)
 
 
-def test_sface_sees_in_torch_what_the_products_reader_sees(models: Path, sface: Sface) -> None:
-    from facechain.vision.readers import READERS
-
-    reader = READERS["yunet_sface"](lambda pack, file: models / pack / file)
-    pixels = np.array(Image.open(sorted((models / "demo-photos").glob("*.jpg"))[0]).convert("RGB").resize((256, 320)))[
-        :256
-    ]
-    (face,) = reader.read(pixels)
-    shown = pictures(pixels[None], "cpu").requires_grad_(True)
-    points = (torch.from_numpy(face.points_px)[None] + 0.5) / 256
-    _, vector = sface(shown, points)
-    assert float(vector[0].detach() @ torch.from_numpy(face.embedding.vector)) > 0.98
+def test_what_sface_sees_differently_can_be_learned_from(sface: Sface) -> None:
+    torch.manual_seed(0)
+    shown = torch.rand(2, 3, 64, 64, requires_grad=True)
+    points = torch.from_numpy(middle(np.empty(0))).repeat(2, 1, 1)
     assert unlike(sface, shown, shown.detach(), points) < 1e-5
     unlike(sface, shown * 0.5, shown.detach(), points).backward()
     assert shown.grad is not None
     assert float(shown.grad.abs().sum()) > 0
-    assert chips(shown, points).shape == (1, 3, 112, 112)
 
 
 def test_each_word_is_one_token(tmp_path: Path) -> None:
@@ -160,6 +153,29 @@ def test_the_adapters_file_paints_as_the_trained_network_does(spread: bool) -> N
     assert not torch.allclose(first, other, atol=2e-3)
 
 
+def test_practice_goes_on_where_lessons_ended(tmp_path: Path, shard: Shard, sface: Sface, run) -> None:
+    vae, before, _ = run(tmp_path, TINY.unet_steps)
+    steps, held = TINY.unet_steps + TINY.practice_steps, a_run(tmp_path, shard)
+    after, _ = train_unet(held, vae, Stop(steps=steps, minutes=5), Practice(held, vae, sface, middle))
+    assert torch.load(tmp_path / "unet.pt", weights_only=True)["step"] == steps
+    assert any(not torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters(), strict=True))
+
+
+def test_faces_are_taken_from_pictures_with_the_persons_own_hair(tmp_path: Path, shard: Shard, run) -> None:
+    vae, *_ = run(tmp_path, 1)
+    embedding = shard.embedding.copy()
+    embedding[1::2] = np.eye(128, dtype=np.float32)[0]
+    captions = ["portrait photo of an adult, {} hair".format("red" if row % 2 else "black") for row in range(42)]
+    traits = [json.dumps({"hair_colour": "red" if row % 2 else "black"}) for row in range(42)]
+    dyed = replace(shard, embedding=embedding, caption=np.array(captions), traits=np.array(traits))
+    lessons = Lessons(a_run(tmp_path, dyed), vae, family.read_tokenizer(tmp_path / "tokenizer"))
+    faces = torch.cat([lessons.at(step, 8).faces for step in range(6)])
+    told = faces[faces.any(1)]
+    assert len(told) > 20
+    own = torch.from_numpy(shard.embedding[::2])
+    assert ((told @ own.T).amax(1) > 0.999).all()
+
+
 def test_a_run_put_down_ends_where_an_unbroken_one_does(tmp_path: Path, shard: Shard, sface: Sface, run) -> None:
     _, whole, _ = run(tmp_path / "whole", 4)
     folder = tmp_path / "broken"
@@ -207,7 +223,8 @@ def test_identitynet_begins_by_adding_nothing_and_learns_with_all_else_held(
     assert torch.allclose(alone, led, atol=1e-6)
     draw = lambda points, width, height: np.full((height, width, 3), 200, np.uint8)  # noqa: E731
     stop = Stop(steps=4, minutes=5)
-    net = train_identitynet(a_run(tmp_path, shard), vae, sface, middle, unet, text, draw, stop)
+    held = a_run(tmp_path, shard)
+    net = train_identitynet(held, vae, unet, text, Practice(held, vae, sface, middle), draw, stop)
     with torch.no_grad():
         assert not torch.allclose(alone, predict_led(net, unet, x, t, told, faces, shown), atol=1e-6)
     assert all(torch.equal(before[key], value) for key, value in unet.state_dict().items())
@@ -261,8 +278,8 @@ def test_what_the_network_paints_by_itself_becomes_more_like_the_person(
     tmp_path: Path, shard: Shard, sface: Sface
 ) -> None:
     torch.manual_seed(0)
-    family.write_tokenizer(tmp_path, WORDS)
-    text = family.new_text(TINY, family.read_tokenizer(tmp_path))
+    family.write_tokenizer(tmp_path / "tokenizer", WORDS)
+    text = family.new_text(TINY, family.read_tokenizer(tmp_path / "tokenizer"))
     unet, vae, lesson = family.new_unet(TINY), family.new_vae(TINY), _lesson(8).faced(4)
     assert lesson.rows.tolist() == [0, 1, 3, 4]
     looked: list[int] = []
@@ -271,8 +288,8 @@ def test_what_the_network_paints_by_itself_becomes_more_like_the_person(
         looked.append(len(looked))
         return None if len(looked) % 4 == 2 else middle(picture)
 
-    run, empty = a_run(tmp_path, shard), torch.full((77,), 1)
-    practice = Practice(run, vae, sface, find, empty)
+    run = a_run(tmp_path, shard)
+    practice = Practice(run, vae, sface, find)
     visited: list[int] = []
 
     def paint(noisy: torch.Tensor, times: torch.Tensor, told: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
@@ -292,7 +309,7 @@ def test_what_the_network_paints_by_itself_becomes_more_like_the_person(
             if p.grad is not None:
                 p -= 0.02 * p.grad / length
         assert practice.unlike(text, paint, lesson, 5) < first
-    nobody = Practice(run, vae, sface, lambda picture: None, empty)
+    nobody = Practice(run, vae, sface, lambda picture: None)
     assert float(nobody.unlike(text, paint, lesson, 5)) == 0
     assert float(nobody.unlike(text, paint, lesson, 5, lesson.points).detach()) > 0, "points are given instead"
 

@@ -10,7 +10,7 @@ from facechain.engines.lora.settings import TrainSettings
 
 torch = pytest.importorskip("torch")
 
-from facechain.engines.lora.examples import Batch, Examples, closer, fitted  # noqa: E402
+from facechain.engines.lora.examples import Batch, Examples, closer, continued, fitted  # noqa: E402
 from facechain.engines.lora.loss import Task, error, level_weights, task  # noqa: E402
 from facechain.engines.lora.optimizers import rate  # noqa: E402
 
@@ -139,6 +139,21 @@ def test_a_closer_cut_shows_the_head_as_large_as_asked_and_goes_on_past_the_edge
     assert columns[25] == 0, "the photo's edge goes on"
     assert columns[-1] == 54
     assert closer(pixels, np.zeros_like(head), 0.5)[0] is pixels
+
+
+def test_past_the_photos_edge_the_photo_goes_on():
+    """A crop turned in its photo, with the corner of the photo inside it."""
+    pixels = np.full((60, 60, 3), 255, np.uint8)
+    yy, xx = np.mgrid[:60, :60]
+    photo_px = np.array([(20, 10), (90, 30), (70, 100), (0, 80)], np.float32)
+    down = xx * 20 - yy * 70 <= 20 * 20 - 10 * 70
+    shown = down & (xx * 70 + yy * 20 >= 20 * 70 + 10 * 20)
+    pixels[shown] = (200, 30, 30)
+    made = continued(pixels, photo_px)
+    assert (made == (200, 30, 30)).all(), "no white, nor the mixed pixels along the edge"
+    whole = np.array([(-5, -5), (70, -5), (70, 70), (-5, 70)], np.float32)
+    assert continued(pixels, whole) is pixels
+    assert continued(pixels, whole + 500) is pixels, "a photo that is not in the crop at all gives nothing to go on"
 
 
 @pytest.mark.parametrize("shape", [(600, 400), (400, 600), (500, 500), (640, 512)])

@@ -62,6 +62,10 @@ def test_the_demo_photos(models, tools):
         assert crop.pixels.shape == (side, side, 3)
         assert crop.head_mask.shape == (side, side)
         assert 0.02 < crop.head_mask.mean() < 0.25
+        assert crop.photo_px is not None
+        left = int(crop.photo_px[0, 0])
+        if left > 3:
+            assert (crop.pixels[side // 2, : left - 2] == 255).all(), "past the photo's edge the crop is filled"
         x, y = crop.face.points_px[2].astype(int)
         assert crop.head_mask[y, x] > 0.9
         assert crop.face.embedding is not None

@@ -2,6 +2,7 @@
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 
@@ -147,6 +148,23 @@ def test_at_scale_0_it_is_the_base_bit_for_bit(studio, engine, kind):
     plain = plainly(pipe, _shot(studio), settings(kind, Style(id="", title="", licence=""), _shot(studio, **chosen)))
     off = {"scale": 0.0} | ({"control_scale": 0.0} if engine == "instantid" else {})
     assert np.array_equal(_painted(studio, engine, "Ada", **off, **chosen), plain)
+
+
+@pytest.mark.parametrize("engine", PAINTERS)
+def test_led_by_the_recogniser_a_portrait_is_more_like_the_person(studio, engine):
+    plain, led, again = (
+        _painted(studio, engine, "Ada", steps=8, sampler="ddim", likeness=much) for much in (0.0, 0.15, 0.0)
+    )
+    assert np.array_equal(plain, again), "nothing of it stays in the base"
+    coach, known = studio.tools.reader(), studio.person("Ada").template.vector
+    likeness = [
+        [float(face.embedding.vector @ known) for face in coach.read(cv2.resize(made, (256, 256)))]
+        for made in (plain, led)
+    ]
+    if all(likeness):  # an untrained base paints no faces, and then nothing leads
+        assert max(likeness[1]) > max(likeness[0]) + 0.1
+    else:
+        assert np.array_equal(plain, led)
 
 
 def test_the_picture_follows_the_key_points(studio):

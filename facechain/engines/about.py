@@ -41,6 +41,7 @@ class About:
     sampler: str = ""
     train: Mapping[str, Any] = field(default_factory=dict)  # settings of a LoRA training, where they differ
     identity: Mapping[str, Brought] = field(default_factory=dict)  # by engine
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by engine, of those it brings nothing for
     side_px: int = 0  # with `square`: from the autoencoder's configuration
 
     def manner(self, engine: str) -> Manner:
@@ -50,7 +51,7 @@ class About:
             steps=self.steps,
             guidance=self.guidance,
             sampler=self.sampler,
-            options=dict(own.options) if own else {},
+            options=dict(own.options if own else self.options.get(engine, {})),
         )
 
 

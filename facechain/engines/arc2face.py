@@ -69,6 +69,6 @@ class Arc2FaceEngine(OnePhotoEngine):
             chosen = settings(Arc2FaceSettings, style, shot)
             face = identity.data.fused if chosen.average else identity.data.vectors[0]
             prompt = face_prompt(pipe.tokenizer, encoder, face.vector, chosen.scale)
-            return paint(pipe, shot, chosen, onto, self._controlnets, prompt_embeds=prompt)
+            return paint(pipe, shot, chosen, onto, self._controlnets, self._lead(identity), prompt_embeds=prompt)
 
         yield one

@@ -98,6 +98,7 @@ class FaceIdEngine(OnePhotoEngine):
                 face.give(tokens(chosen.structure_scale, chosen.average))
                 face.dial.scale = chosen.scale
                 lora.set(chosen.lora_scale if chosen.scale else 0.0)
-                return paint(pipe, worded(shot, style, identity.data), chosen, onto, self._controlnets)
+                words = worded(shot, style, identity.data)
+                return paint(pipe, words, chosen, onto, self._controlnets, self._lead(identity))
 
             yield one

@@ -75,6 +75,7 @@ class FactEngine(OnePhotoEngine):
                 gates.give(tokens(chosen.most_photos, chosen.average))
                 gates.dial.scale = chosen.scale if chosen.until > 0 else 0.0
                 more = {} if not 0 < chosen.until < 1 else {"callback_on_step_end": gates.off_after(chosen.until)}
-                return paint(pipe, worded(shot, style, identity.data), chosen, onto, self._controlnets, **more)
+                words = worded(shot, style, identity.data)
+                return paint(pipe, words, chosen, onto, self._controlnets, self._lead(identity), **more)
 
             yield one

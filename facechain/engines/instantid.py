@@ -104,6 +104,7 @@ class InstantIdEngine(OnePhotoEngine):
                     chosen,
                     onto,
                     self._controlnets,
+                    self._lead(identity),
                     image=_picture(draw_keypoints(points, shot.width_px, shot.height_px)),
                     controlnet_conditioning_scale=chosen.control_scale,
                 )

@@ -82,11 +82,11 @@ class PhotoMakerEngine(OnePhotoEngine):
                 lora.set(chosen.scale)
                 if not chosen.scale:
                     words = dataclasses.replace(shot, prompt=without_trigger(shot.prompt, chosen.trigger))
-                    return paint(pipe, words, chosen, onto, self._controlnets)
+                    return paint(pipe, words, chosen, onto, self._controlnets, self._lead(identity))
                 photos = tokens(chosen.most_photos, chosen.average)
                 prompt = Stacked(pipe, shot, chosen.trigger, photos, encoder.fusion)
                 below = begin(chosen, shot, onto, self._controlnets)
                 inputs = prompt.inputs(chosen.merge_after - skipped(below, chosen.steps), chosen.guidance > 1)
-                return paint(pipe, shot, chosen, onto, self._controlnets, **inputs)
+                return paint(pipe, shot, chosen, onto, self._controlnets, self._lead(identity), **inputs)
 
             yield one

@@ -94,6 +94,7 @@ class PulidEngine(OnePhotoEngine):
                 mode, empty = PRESETS[chosen.preset]
                 face.give(tokens(chosen.most_photos, chosen.mix, empty, chosen.average))
                 face.dial.scale, face.dial.mode = chosen.scale, mode
-                return paint(pipe, worded(shot, style, identity.data), chosen, onto, self._controlnets)
+                words = worded(shot, style, identity.data)
+                return paint(pipe, words, chosen, onto, self._controlnets, self._lead(identity))
 
             yield one

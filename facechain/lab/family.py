@@ -47,6 +47,7 @@ class Preset:
     vae_crop_px: int  # the squares it learns from until it is nearly done
     unet_steps: int
     unet_batch: int
+    practice_steps: int  # of the UNet, as many more
     net_steps: int
     net_batch: int
 
@@ -55,18 +56,19 @@ PRESETS: dict[str, Preset] = {
     "cpu": Preset(
         size_px=128, vae=(16, 32, 64, 64), unet=(64, 128, 192, 192), layers=1, heads=2, text_width=128, text_layers=2,
         recogniser_width=128, vae_steps=2_600, vae_batch=8, vae_crop_px=64,
-        unet_steps=9_050, unet_batch=24,
+        unet_steps=11_000, unet_batch=24, practice_steps=1_200,
         net_steps=1_950, net_batch=24,
     ),
     "gpu": Preset(
         size_px=256, vae=(32, 64, 96, 96), unet=(64, 128, 192, 224), layers=2, heads=4, text_width=160, text_layers=4,
         recogniser_width=128, vae_steps=15_000, vae_batch=32, vae_crop_px=256,
-        unet_steps=40_000, unet_batch=256,
+        unet_steps=35_000, unet_batch=256, practice_steps=5_000,
         net_steps=8_000, net_batch=256,
     ),
     "test": Preset(
         size_px=64, vae=(8, 8, 8, 8), unet=(8, 8, 16, 16), layers=1, heads=2, text_width=16, text_layers=1,
-        recogniser_width=128, vae_steps=4, vae_batch=2, vae_crop_px=32, unet_steps=4, unet_batch=2,
+        recogniser_width=128, vae_steps=4, vae_batch=2, vae_crop_px=32,
+        unet_steps=4, unet_batch=2, practice_steps=2,
         net_steps=4, net_batch=2,
     ),
 }  # fmt: skip
@@ -182,6 +184,11 @@ def read_tokenizer(folder: Path) -> Any:
     made = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     made.model_max_length = 77
     return made
+
+
+def token_ids(tokenizer: Any, captions: list[str]) -> Tensor:
+    """(N, 77)"""
+    return tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
 
 
 # ── the adapter ──────────────────────────────────────────────────────────────────────────────────────────────────────

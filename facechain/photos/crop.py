@@ -89,6 +89,12 @@ def cut(pixels: Pixels, placing: Placing, fill: int = PORTRAIT.fill) -> Pixels:
     return _warp(pixels, placing, (fill, fill, fill))
 
 
+def corners(photo_shape: tuple[int, ...]) -> Points:
+    """(4, 2) of the photo, in its own pixels, clockwise from the top left."""
+    bottom, right = photo_shape[0] - 1, photo_shape[1] - 1
+    return np.array([(0, 0), (right, 0), (right, bottom), (0, bottom)], np.float32)
+
+
 def inside(photo_shape: tuple[int, ...], placing: Placing) -> Mask:
     """(side, side): 1 where the crop shows the photo, 0 where it was filled."""
     return _warp(np.ones(photo_shape[:2], np.float32), placing, (0.0,))  # type: ignore[return-value]

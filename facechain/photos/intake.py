@@ -26,7 +26,7 @@ from facechain.photos.quality import ADVICE, LIMITS, Limits
 from facechain.photos.read import file_id, read
 from facechain.photos.tags import AgeReader, Sight, tags
 from facechain.protocols import FaceReader, Landmarker, Parser, Tick, silent
-from facechain.types import Crop, Face, Mask, Parts, Photo, Pixels, Reason, Rejection, Tag
+from facechain.types import Crop, Face, Mask, Parts, Photo, Pixels, Points, Reason, Rejection, Tag
 
 _DOMINANT = 4.0  # FaceChain's rule: a face this many times larger than the next is the one meant
 _PARSE_PX = 256  # masks are soft anyway, and four times the pixels take four times as long
@@ -120,6 +120,7 @@ class _Candidate:
     quality: float
     tags: tuple[Tag, ...]
     stamp: NDArray[np.bool_]
+    photo_px: Points
     pixels_at: _Place
     mask_at: _Place
 
@@ -131,6 +132,7 @@ class _Candidate:
             face=self.face,
             head_mask=self.mask_at.array(pictures),
             quality=self.quality,
+            photo_px=self.photo_px,
             tags=self.tags,
             caption=caption.describe(caption.traits(self.tags)),
         )
@@ -192,6 +194,7 @@ def _finish(
         quality=quality.score(look, limits),
         tags=tags(sight),
         stamp=same.stamp(photo.pixels, face),
+        photo_px=placing.apply(crop.corners(photo.pixels.shape)),
         pixels_at=shelf.put(pixels),
         mask_at=shelf.put(_head(parts, face_px, mesh_px, shown)),
     )

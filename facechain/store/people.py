@@ -210,6 +210,8 @@ def _crop_bytes(crop: Crop) -> bytes:
         "box_px": face.box_px,
         "points_px": face.points_px,
     }
+    if crop.photo_px is not None:
+        arrays["photo_px"] = crop.photo_px
     if face.embedding:
         arrays["embedding"] = face.embedding.vector
     return _npz(arrays)
@@ -242,6 +244,7 @@ def _read_crop(path: Path) -> Crop:
         ),
         head_mask=arrays["head_mask"],
         quality=about["quality"],
+        photo_px=arrays.get("photo_px"),
         tags=tuple(Tag(**tag) for tag in about["tags"]),
         caption=about["caption"],
     )

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from facechain.types import Face, Pixels
+from facechain.types import Face, Network, Pixels
 from facechain.vision.align import norm_crop
 from facechain.vision.runtimes import Spares, opencv_quietly, present
 
@@ -23,10 +22,9 @@ class ChipNetwork:
     networks, and takes several faces at once even where the file was exported for one.
     """
 
-    def __init__(self, onnx: Path, centre: float = 0.0, scale: float = 1.0) -> None:
-        self._networks = Spares(lambda: opencv_quietly(lambda: cv2.dnn.readNetFromONNX(str(present(onnx)))))
-        self._centre = centre
-        self._scale = scale
+    def __init__(self, network: Network) -> None:
+        self._networks = Spares(lambda: opencv_quietly(lambda: cv2.dnn.readNetFromONNX(str(present(network.file)))))
+        self._centre, self._scale = network.centre, network.scale
 
     def vectors(self, pixels: Pixels, faces: Sequence[Face]) -> NDArray[np.float32]:
         """(N, D), not normalised, in the faces' order."""

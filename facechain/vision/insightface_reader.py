@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facechain.errors import EngineError, PackMissing
-from facechain.types import Embedding, Face, Pixels
+from facechain.types import Embedding, Face, Network, Pixels
 from facechain.vision.align import norm_crop
 from facechain.vision.chips import ChipNetwork
 from facechain.vision.pose import five_point_pose
@@ -36,7 +36,8 @@ class ScrfdArcface:
         self.recogniser = arcface.stem
         self.unit_norm = unit_norm
         self.detect = Scrfd(scrfd).detect
-        self._network = ChipNetwork(arcface, centre=127.5, scale=127.5)
+        self.network = Network(file=arcface, centre=127.5, scale=127.5)
+        self._network = ChipNetwork(self.network)
 
     def embed(self, pixels: Pixels, faces: Sequence[Face]) -> tuple[Embedding, ...]:
         return _embeddings(self._network.vectors(pixels, faces), self.recogniser, self.unit_norm)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from facechain.types import Embedding, Face, Pixels
+from facechain.types import Embedding, Face, Network, Pixels
 from facechain.vision.chips import ChipNetwork
 from facechain.vision.yunet import Yunet
 
@@ -21,7 +21,8 @@ class YunetSface:
 
     def __init__(self, yunet: Path, sface: Path) -> None:
         self.detect = Yunet(yunet).detect
-        self._network = ChipNetwork(sface)  # takes 0…255, and equals FaceRecognizerSF to 1e-5
+        self.network = Network(file=sface)  # takes 0…255, and equals FaceRecognizerSF to 1e-5
+        self._network = ChipNetwork(self.network)
 
     def embed(self, pixels: Pixels, faces: Sequence[Face]) -> tuple[Embedding, ...]:
         raw = self._network.vectors(pixels, faces)

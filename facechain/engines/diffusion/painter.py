@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import groupby
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from facechain.engines.diffusion.controls import KINDS, Control, arguments, open_net
+from facechain.engines.diffusion.lead import Lead, led
 from facechain.engines.diffusion.samplers import scheduler
 from facechain.engines.diffusion.setup import Setup, attention
 from facechain.engines.diffusion.words import Encoder
@@ -31,6 +32,7 @@ class Settings:
     sampler: str = "dpmpp_2m_karras"
     steps: int = 30
     guidance: float = 7.0
+    likeness: float = 0.0  # how far the recogniser leads the painting, as a share of the noise left; 0.1 is much
     controls: tuple[Control, ...] = ()
 
     def __post_init__(self) -> None:
@@ -38,6 +40,8 @@ class Settings:
             raise EngineError(f"steps is {self.steps}.", "Give a number from 1 to 200.")
         if not 0 <= self.guidance <= 30:
             raise EngineError(f"guidance is {self.guidance:g}.", "Give a number from 0 to 30.")
+        if not 0 <= self.likeness <= 1:
+            raise EngineError(f"likeness is {self.likeness:g}.", "Give a number from 0 to 1; 0.1 is much.")
 
 
 def settings(base: Settings, options: Mapping[str, Any], also: Sequence[str] = ()) -> Settings:
@@ -47,7 +51,7 @@ def settings(base: Settings, options: Mapping[str, Any], also: Sequence[str] = (
         if name not in known and name not in also:
             raise EngineError(f"There is no setting {name!r} here.", f"Known: {', '.join([*known, *also])}.")
     chosen = {name: options[name] for name in known if name in options}
-    kinds = {"steps": int, "guidance": float, "sampler": str, "controls": _controls}
+    kinds = {"steps": int, "guidance": float, "likeness": float, "sampler": str, "controls": _controls}
     try:
         return replace(base, **{name: kinds[name](value) for name, value in chosen.items()})
     except (TypeError, ValueError) as error:
@@ -68,6 +72,7 @@ class Painter:
     pipe: Any
     setup: Setup = field(default_factory=Setup)
     nets: Mapping[str, Path] = field(default_factory=dict)  # ControlNets by kind
+    lead: Callable[[], Lead] | None = None  # whom a wished likeness leads to
 
     def __post_init__(self) -> None:
         self._encoder = Encoder(self.pipe)
@@ -117,6 +122,8 @@ class Painter:
         seeds = [torch.Generator("cpu").manual_seed(shot.seed) for shot in shots]
         pipe, controlled = self._pipe_for(how.controls)
         pipe.scheduler = scheduler(how.sampler, self._schedule)
+        if how.likeness and self.lead is not None:
+            pipe.scheduler = led(pipe.scheduler, pipe.vae, self.lead(), how.likeness)
         shape = (1, pipe.vae.config.latent_channels, height // SIZE_STEP, width // SIZE_STEP)
         noise = torch.cat([torch.randn(shape, generator=seed) for seed in seeds])
         more = arguments(how.controls, width, height, len(shots)) if controlled else {}
@@ -166,7 +173,8 @@ def _alike(shots: Sequence[tuple[Shot, Settings]], length: Any) -> Iterator[list
     def key(item: tuple[int, Shot, Settings]) -> tuple[Any, ...]:
         _, shot, how = item
         controls = tuple(id(control) for control in how.controls)
-        return (shot.width_px, shot.height_px, length(shot), how.sampler, how.steps, how.guidance, controls)
+        size = (shot.width_px, shot.height_px)
+        return (*size, length(shot), how.sampler, how.steps, how.guidance, how.likeness, controls)
 
     listed = [(index, shot, how) for index, (shot, how) in enumerate(shots)]
     for _, group in groupby(sorted(listed, key=key), key=key):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
+from facechain.engines.diffusion.lead import Lead, lead_to
 from facechain.engines.identity.begin import Nets
 from facechain.engines.identity.checkpoint import Checkpoint, open_checkpoint
 from facechain.engines.identity.evidence import learn_faces
@@ -61,6 +63,10 @@ class OnePhotoEngine:
             file = open_checkpoint(self._path, kinds=self.kinds, layout=layout_of(pipe.unet), kind=self._kind)
             with self._paints(pipe, file, identity, style) as paint:
                 yield lambda shot, onto=None: paint(native(shot, pipe) if onto is None else shot, onto)
+
+    def _lead(self, identity: Identity) -> Callable[[], Lead]:
+        """Whom a shot's `likeness` leads to, asked for only by shots that want it."""
+        return functools.partial(lead_to, identity.data.fused, self._reader)
 
     def _paints(self, pipe: Any, file: Checkpoint, identity: Identity, style: Style) -> AbstractContextManager[Paint]:
         raise NotImplementedError

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
 
 from facechain.config import build
+from facechain.engines.diffusion.lead import Lead, led
 from facechain.engines.diffusion.prompts import fill, noun
 from facechain.engines.diffusion.samplers import scheduler
 from facechain.engines.diffusion.words import Encoder
@@ -37,6 +38,7 @@ class Brush:
     sampler: str = ""  # empty: the base's own
     steps: int = 30
     guidance: float = 7.0
+    likeness: float = 0.0  # how far the recogniser leads the painting, as a share of the noise left; 0.1 is much
 
 
 def settings(cls: type[T], style: Style, shot: Shot) -> T:
@@ -69,12 +71,14 @@ def paint(
     chosen: Brush,
     onto: Canvas | None = None,
     controlnets: Nets | None = None,
+    lead: Callable[[], Lead] | None = None,
     **inputs: Any,
 ) -> Pixels:
     """(height, width, 3).
 
     `inputs` go to the pipeline; prompts of any length and weight come from the shot unless given as embeddings.
-    `onto` is a prepared canvas (`Repaint`) to paint into.
+    `onto` is a prepared canvas (`Repaint`) to paint into. `lead` says whom a wished `likeness` leads to; the less the
+    face's `scale`, the less it leads.
     """
     import torch
 
@@ -91,6 +95,8 @@ def paint(
     try:
         if chosen.sampler:
             pipe.scheduler = scheduler(chosen.sampler, own)
+        if lead is not None and (likeness := chosen.likeness * getattr(chosen, "scale", 1.0)):
+            pipe.scheduler = led(pipe.scheduler, pipe.vae, lead(), likeness)
         made = pipe(
             width=shot.width_px,
             height=shot.height_px,

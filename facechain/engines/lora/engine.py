@@ -19,6 +19,7 @@ from facechain.engines.diffusion.prompts import noun
 from facechain.engines.diffusion.samplers import FastMode
 from facechain.engines.lora.card import CARD
 from facechain.engines.lora.child import train_in_child
+from facechain.engines.lora.examples import continued
 from facechain.engines.lora.job import Example, Job, read_job, write_job
 from facechain.engines.lora.likeness import scorer, set_aside
 from facechain.engines.lora.settings import TrainSettings
@@ -26,7 +27,7 @@ from facechain.engines.lora.sitting import Learned, Sitting
 from facechain.engines.lora.train import train
 from facechain.errors import EngineError, PersonError
 from facechain.protocols import FaceReader, Identity, Paint, Tick, silent
-from facechain.types import Crop, Person, Style
+from facechain.types import Crop, Person, Pixels, Style
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ class LoraEngine:
         base = self.base()
         own = own_phrases(crops)
         examples = [
-            Example(pixels=crop.pixels, head=crop.head_mask, caption=caption(crop, subject, own)) for crop in crops
+            Example(pixels=_seen(crop), head=crop.head_mask, caption=caption(crop, subject, own)) for crop in crops
         ]
         material = _material(examples, base)
         job = self._settled(person.name, material) or self._job(person.name, material, base, subject, noun(age))
@@ -83,7 +84,8 @@ class LoraEngine:
             write_job(job, examples)
             if not self.prepare_only:
                 self._train(job, aside or crops, bool(aside), tick)
-        learned = Learned(weights=job.result / "lora.safetensors", subject=subject, age=age)
+        weights = job.result / "lora.safetensors"
+        learned = Learned(weights=weights, subject=subject, age=age, face=person.template)
         return Identity(person=person.name, engine=CARD.name, digest=job.folder.name, data=learned, folder=job.folder)
 
     def _settled(self, person: str, material: str) -> Job | None:
@@ -164,6 +166,10 @@ def _age(crops: Sequence[Crop]) -> str:
     """What most crops that can tell say."""
     found = Counter(tag.value for crop in crops for tag in crop.tags if tag.name == "age" and tag.value != "unknown")
     return found.most_common(1)[0][0] if found else ""
+
+
+def _seen(crop: Crop) -> Pixels:
+    return crop.pixels if crop.photo_px is None else continued(crop.pixels, crop.photo_px)
 
 
 def _material(examples: Sequence[Example], base: BaseRef) -> str:

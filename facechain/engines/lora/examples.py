@@ -15,7 +15,7 @@ import numpy as np
 from facechain.engines.lora import text
 from facechain.engines.lora.job import Example, write_whole
 from facechain.engines.lora.settings import TrainSettings
-from facechain.types import Mask, Pixels
+from facechain.types import Mask, Pixels, Points
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -139,6 +139,23 @@ def closer(pixels: Pixels, head: Mask, share: float) -> tuple[Pixels, Mask]:
     right = np.clip(np.arange(left, left + side), 0, head.shape[1] - 1)
     cut = np.ix_(down, right)
     return pixels[cut], head[cut]
+
+
+def continued(pixels: Pixels, photo_px: Points) -> Pixels:
+    """A crop with what lies past the photo's edge replaced by the nearest of the photo: a white rim would be learned.
+
+    `photo_px` (4, 2) are the photo's corners in crop pixels. Unchanged when they leave nothing of it.
+    """
+    filled = np.ones(pixels.shape[:2], np.uint8)
+    cv2.fillConvexPoly(filled, np.round(photo_px).astype(np.int32), (0,))
+    filled = cv2.dilate(filled, np.ones((5, 5), np.uint8))  # the pixels along the edge are half filled
+    if filled.all() or not filled.any():
+        return pixels
+    _, labels = cv2.distanceTransformWithLabels(filled, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    shown = filled == 0
+    nearest = np.empty((labels.max() + 1, 3), np.uint8)
+    nearest[labels[shown]] = pixels[shown]
+    return np.asarray(nearest[labels], np.uint8)
 
 
 def fitted(pixels: Pixels, head: Mask, resolution_px: int) -> tuple[Pixels, Mask, tuple[int, int]]:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from facechain.config import build
 from facechain.engines.diffusion.base import BaseRef, assemble
 from facechain.engines.diffusion.controls import KINDS, Control
+from facechain.engines.diffusion.lead import Lead, lead_to
 from facechain.engines.diffusion.loras import LoraRef, put_in
 from facechain.engines.diffusion.native import native
 from facechain.engines.diffusion.painter import Painter, Settings, settings
@@ -18,7 +19,8 @@ from facechain.engines.diffusion.prompts import fill
 from facechain.engines.diffusion.samplers import FastMode
 from facechain.engines.diffusion.setup import Setup, device_of, fit
 from facechain.errors import EngineError
-from facechain.types import Canvas, Photo, Pixels, Shot, Style
+from facechain.protocols import FaceReader
+from facechain.types import Canvas, Embedding, Photo, Pixels, Shot, Style
 
 _SETUP = tuple(field.name for field in fields(Setup))
 _NETS = {kind: f"controlnet_{kind}" for kind in KINDS}  # where a ControlNet lies, by what it follows
@@ -32,6 +34,7 @@ class Learned:
     weights: Path  # lora.safetensors
     subject: str  # trigger and class word
     age: str  # child, teen, adult, senior, or empty
+    face: Embedding | None = None  # of all photos, for shots that ask for likeness
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +52,7 @@ class Shelf(Protocol):
     """What a sitting takes from the engine."""
 
     fast: Mapping[str, FastMode]
+    coach: Callable[[], FaceReader] | None
 
     def open_base(self, base: BaseRef) -> Any: ...
     def file(self, pack: str, name: str) -> Path: ...
@@ -117,9 +121,12 @@ class Sitting:
         if layerwise:
             fit(pipe, setup)
             self._inside.pop_all()  # that base goes with the sitting: nothing to take out
-        self._painter = Painter(pipe, setup=setup, nets=dict(state.nets))
+        self._painter = Painter(pipe, setup=setup, nets=dict(state.nets), lead=self._lead)
         self._state = state
         return self._painter
+
+    def _lead(self) -> Lead:
+        return lead_to(self._learned.face, self._shelf.coach() if self._shelf.coach is not None else None)
 
     def _loras(self, state: _State) -> list[LoraRef]:
         """The style's, one of the person's own choice, a fast mode's, and the person's."""
@@ -147,12 +154,13 @@ class Sitting:
         if name := str(shot.options.get("fast", "")):
             mode = self._fast(name)
             chosen = replace(chosen, sampler=mode.sampler, steps=mode.steps, guidance=mode.guidance)
-        known = {"sampler", "steps", "guidance", "controls", *OWN_OPTIONS}
+        known = {"sampler", "steps", "guidance", "likeness", "controls", *OWN_OPTIONS}
         # A style's options may speak to other engines; what the person asked for may not be ignored.
         options = {k: v for k, v in shot.options.items() if k in known or k not in style.options}
         if "controls" in options:
             options["controls"] = self._followed(options)
-        return settings(chosen, options, also=OWN_OPTIONS)
+        chosen = settings(chosen, options, also=OWN_OPTIONS)
+        return replace(chosen, likeness=chosen.likeness * min(1.0, max(0.0, self._wanted(shot).identity_scale)))
 
     def _followed(self, options: Mapping[str, Any]) -> tuple[Control, ...]:
         """The same picture is the same control in every shot, so that shots can be painted together."""

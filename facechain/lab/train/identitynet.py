@@ -16,19 +16,16 @@ from torch import Tensor
 from facechain.lab import family
 from facechain.lab.shards import Shard
 from facechain.lab.train.lessons import Lesson, Lessons
-from facechain.lab.train.loop import Run, Stop, begin, learn
-from facechain.lab.train.practice import PRACTISED, UNLIKE, Find, Paint, Practice
-from facechain.lab.train.sface import Sface
+from facechain.lab.train.loop import Rate, Run, Stop, begin, learn
+from facechain.lab.train.practice import PRACTISED, UNLIKE, Paint, Practice
 from facechain.types import Pixels, Points
 
-TOP_RATE = 6e-4
+_RATE = Rate(6e-4, fall=0.15)
 _KEEP = 0.998  # of the averaged weights, each step
 Draw = Callable[[Points, int, int], Pixels]  # points, width and height in pixels → the picture IdentityNet follows
 
 
-def train_identitynet(
-    run: Run, vae: Any, sface: Sface, find: Find, unet: Any, text: Any, draw: Draw, stop: Stop
-) -> Any:
+def train_identitynet(run: Run, vae: Any, unet: Any, text: Any, practice: Practice, draw: Draw, stop: Stop) -> Any:
     """The net as averaged over training. Leaves identitynet.pt."""
     torch.manual_seed(run.seed + 2)
     tokenizer = family.read_tokenizer(run.folder / "tokenizer")
@@ -36,10 +33,9 @@ def train_identitynet(
     smooth = copy.deepcopy(net).requires_grad_(False)
     unet, text = (copy.deepcopy(model).to(torch.bfloat16).requires_grad_(False) for model in (unet, text))
     family.set_face_scale(unet, 1.0)
-    worker, adam, step = begin(net, smooth, run.folder / "identitynet.pt", TOP_RATE, run.team)
+    worker, adam, step = begin(net, smooth, run.folder / "identitynet.pt", _RATE.top, run.team)
     if step < stop.steps:
         lessons = Lessons(run, vae, tokenizer)
-        practice = Practice(run, vae, sface, find, lessons.empty)
 
         def painter(given: Lesson) -> Paint:
             shown = _shown(run.shard, given.rows, run.preset.size_px, draw).to(run.device)
@@ -57,7 +53,7 @@ def train_identitynet(
             return loss, loss + UNLIKE * practice.unlike(text, painter(faced), faced, at, faced.points)
 
         file = run.folder / "identitynet.pt"
-        learn("identitynet", file, net, worker, smooth, adam, step, stop, TOP_RATE, _KEEP, run.log, lesson)
+        learn("identitynet", file, net, worker, smooth, adam, step, stop, _RATE, _KEEP, run.log, lesson)
     return smooth
 
 

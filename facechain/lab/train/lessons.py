@@ -60,23 +60,29 @@ class Lessons:
         self._shard, self._seed, self._device = run.shard, run.seed, run.device
         shard = run.shard
         self._alphas = family.new_scheduler().alphas_cumprod.to(run.device)
-        run.team.first_alone(lambda: _encode(run, vae))
+        _encode(run, vae)
         self.latents = torch.from_numpy(np.load(_latents_file(run, vae))) * vae.config.scaling_factor
         self._weights = _latent_weights(shard.labels, self.latents.shape[-1])
         self._tokenizer, self._unusual = tokenizer, unusual(shard)
-        self.empty = self._ids([""])[0]
+        self.empty = family.token_ids(tokenizer, [""])[0]
         self._faces = torch.from_numpy(shard.embedding)
         self.true_faces = true_faces(shard)
         usable = ~held_out(shard.person) & shard.embedding.any(1)
         self._rows = np.flatnonzero(usable)
-        self._views = {int(p): np.flatnonzero(usable & (shard.person == p)) for p in np.unique(shard.person[usable])}
+        # Faces in pictures with dyed hair tell the hair that words ask for wrongly: then neither would be believed.
+        usual = usable & np.array([not said for said in self._unusual])
+        self._views = {}
+        for person in np.unique(shard.person[usable]):
+            own = shard.person == person
+            self._views[int(person)] = np.flatnonzero(own & (usual if (own & usual).any() else usable))
 
     def at(self, step: int, size: int, late: bool = False) -> Lesson:
         """The batch of a step. `late` prefers times of much noise."""
         rng = np.random.default_rng([self._seed, 2, step])
         rows = rng.choice(self._rows, size)
         # The face comes from another picture of the same person, so pose and light cannot be copied.
-        words = self._ids([thinned(str(self._shard.caption[row]), rng, self._unusual[row]) for row in rows])
+        said = [thinned(str(self._shard.caption[row]), rng, self._unusual[row]) for row in rows]
+        words = family.token_ids(self._tokenizer, said)
         faces = torch.stack([self._other(int(row), rng) for row in rows])
         own, chance = self.true_faces[rows], rng.random(size)
         words[torch.from_numpy(chance < DROP_TEXT + DROP_BOTH)] = self.empty
@@ -86,7 +92,9 @@ class Lessons:
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + step)
         noise = torch.randn(clean.shape, generator=generator).to(self._device)
         draws = torch.randint(0, len(self._alphas), (2, len(clean)), generator=generator)
-        times = (draws.amax(0) if late else draws[0]).to(self._device)
+        # Half of the batch prefers times of little noise, at which the network paints what tells people apart.
+        usual = torch.cat([draws[0, : size // 2], draws[:, size // 2 :].amin(0)])
+        times = (draws.amax(0) if late else usual).to(self._device)
         a = self._alphas[times].sqrt()[:, None, None, None]
         s = (1 - self._alphas[times]).sqrt()[:, None, None, None]
         return Lesson(
@@ -103,10 +111,6 @@ class Lessons:
             noise=s,
             chance=float(rng.random()),
         )
-
-    def _ids(self, captions: list[str]) -> Tensor:
-        tell = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
-        return self._tokenizer(captions, **tell).input_ids
 
     def _other(self, row: int, rng: np.random.Generator) -> Tensor:
         """The face in one or two other pictures of the person, as users give one photo or several."""
@@ -163,16 +167,32 @@ def _latents_file(run: Run, vae: Any) -> Path:
 
 @torch.no_grad()
 def _encode(run: Run, vae: Any) -> None:
-    """Leaves (N, 4, S, S) in the folder."""
-    file, pixels = _latents_file(run, vae), run.shard.pixels
+    """Leaves (N, 4, S, S) in the folder; each process encodes its share."""
+    file, pixels, team = _latents_file(run, vae), run.shard.pixels, run.team
     if file.is_file():
         return
-    parts = [
-        vae.encode(pictures(pixels[i : i + 32], run.device)).latent_dist.mean.cpu() for i in range(0, len(pixels), 32)
-    ]
-    with file.with_suffix(".part").open("wb") as part:
-        np.save(part, torch.cat(parts).contiguous().numpy())
-    file.with_suffix(".part").replace(file)
+    shares = [file.with_suffix(f".{rank}") for rank in range(team.size)]
+    ours = pixels[team.rank :: team.size]
+    parts = [vae.encode(pictures(ours[i : i + 32], run.device)).latent_dist.mean.cpu() for i in range(0, len(ours), 32)]
+    _write(shares[team.rank], torch.cat(parts).contiguous().numpy())
+    team.first_alone(lambda: None)
+
+    def gather() -> None:
+        latents = np.empty((len(pixels), *parts[0].shape[1:]), np.float32)
+        for rank, share in enumerate(shares):
+            latents[rank :: team.size] = np.load(share)
+        _write(file, latents)
+        for share in shares:
+            share.unlink()
+
+    team.first_alone(gather)
+
+
+def _write(file: Path, values: np.ndarray) -> None:
+    """Whole or not at all."""
+    with file.with_suffix(".part" + file.suffix).open("wb") as part:
+        np.save(part, values)
+    file.with_suffix(".part" + file.suffix).replace(file)
 
 
 def _latent_weights(labels: np.ndarray, side: int) -> Tensor:

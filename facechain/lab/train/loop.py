@@ -54,11 +54,17 @@ def held_out(person: np.ndarray) -> np.ndarray:
     return person % _HELD_OUT == 0
 
 
-def set_rate(adam: torch.optim.Optimizer, top: float, step: int, steps: int, fall: float = 0.2) -> None:
-    """A short rise, then level, then down over the last share `fall`."""
-    rate = top * min(1, (step + 1) / 100) * min(1, max(0.02, (steps - step) / max(1, steps * fall)))
-    for group in adam.param_groups:
-        group["lr"] = rate
+@dataclass(frozen=True)
+class Rate:
+    """A short rise, then level, then down over the last share `fall` of the steps."""
+
+    top: float
+    fall: float
+
+    def set(self, adam: torch.optim.Optimizer, step: int, steps: int) -> None:
+        rate = self.top * min(1, (step + 1) / 100) * min(1, max(0.02, (steps - step) / max(1, steps * self.fall)))
+        for group in adam.param_groups:
+            group["lr"] = rate
 
 
 def put_down(path: Path, model: Any, adam: Any, step: int, smooth: Any = None) -> None:
@@ -141,7 +147,7 @@ def learn(
     adam: torch.optim.Optimizer,
     step: int,
     stop: Stop,
-    top_rate: float,
+    rate: Rate,
     keep: float,
     log: Log,
     lesson: Callable[[int], tuple[Tensor, Tensor]],
@@ -156,7 +162,7 @@ def learn(
         told, loss = lesson(team.lesson(step))
         loss.backward()
         worker.hand_over()
-        set_rate(adam, top_rate, step, stop.steps, fall=0.15)
+        rate.set(adam, step, stop.steps)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         adam.step()
         worker.follow()

@@ -38,11 +38,10 @@ _FIND_PX = 256  # detectors miss faces in smaller pictures
 
 
 class Practice:
-    """`empty` (77,) is the empty prompt."""
-
-    def __init__(self, run: Run, vae: Any, sface: Sface, find: Find, empty: Tensor) -> None:
-        self._vae = copy.deepcopy(vae).requires_grad_(False)
-        self._sface, self._find, self._empty = sface, find, empty.to(run.device)
+    def __init__(self, run: Run, vae: Any, sface: Sface, find: Find) -> None:
+        self._vae = copy.deepcopy(vae).to(torch.bfloat16, memory_format=torch.channels_last).requires_grad_(False)
+        self._sface, self._find = sface, find
+        self._empty = family.token_ids(family.read_tokenizer(run.folder / "tokenizer"), [""]).to(run.device)
         self._axes = axes(run.shard).to(run.device)  # on which the lessons' own faces lie
         self._seed, self._device = run.seed, run.device
 
@@ -52,14 +51,14 @@ class Practice:
         Faces are looked for, or are to be at `points` (N, 5, 2) in picture widths.
         """
         clean = self._guess(text, paint, lesson, at)
-        seen = self._vae.decode(clean / self._vae.config.scaling_factor).sample
+        seen = self._vae.decode((clean / self._vae.config.scaling_factor).to(self._vae.dtype)).sample.float()
         there = torch.arange(len(seen))
         if points is None:
             there, points = self._found(seen)
         if not len(there):
             return clean.new_zeros(())
         near = points + _JITTER * torch.randn(points.shape, generator=self._generator(at)).to(points)
-        _, vectors = self._sface(seen[there], near.to(self._device))
+        vectors = self._sface(seen[there], near.to(self._device))
         told = functional.normalize(vectors @ self._axes, dim=1)
         return (1 - (told * lesson.own[there]).sum(1)).mean()
 
@@ -86,7 +85,7 @@ class Practice:
         nobody = torch.zeros_like(lesson.faces)
         told = text(lesson.words).last_hidden_state
         with torch.no_grad():
-            none = text(self._empty[None]).last_hidden_state.expand_as(told)
+            none = text(self._empty).last_hidden_state.expand_as(told)
         both = (torch.cat([none, told.detach()]), torch.cat([nobody, lesson.faces]))
         x = torch.randn(lesson.noisy.shape, generator=generator).to(self._device)
         for t in scheduler.timesteps[:last]:

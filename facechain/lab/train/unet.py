@@ -15,24 +15,25 @@ from facechain.lab import family
 from facechain.lab.family import Preset
 from facechain.lab.shards import Shard
 from facechain.lab.train.lessons import Lessons, axes
-from facechain.lab.train.loop import Run, Stop, begin, grid, held_out, learn, pictures
-from facechain.lab.train.practice import PRACTISED, UNLIKE, Find, Practice
-from facechain.lab.train.sface import Sface
+from facechain.lab.train.loop import Rate, Run, Stop, begin, grid, held_out, learn, pictures
+from facechain.lab.train.practice import PRACTISED, UNLIKE, Practice
 
 NO_ADAPTER = 0.12  # share of steps without the adapter, so that the base alone is a model too
 TOP_RATE = 6e-4
 _KEEP = 0.997  # of the averaged weights, each step
 
 
-def train_unet(run: Run, vae: Any, sface: Sface, find: Find, stop: Stop) -> tuple[Any, Any]:
-    """UNet with its adapter, and text model, as averaged over training. Leaves unet.pt and sample grids."""
+def train_unet(run: Run, vae: Any, stop: Stop, practice: Practice | None = None) -> tuple[Any, Any]:
+    """UNet with its adapter, and text model, as averaged over training. Leaves unet.pt and sample grids.
+
+    With `practice`, it goes on from there; the rate then falls over the steps that are left.
+    """
     torch.manual_seed(run.seed + 1)
     tokenizer = family.read_tokenizer(run.folder / "tokenizer")
     both, smooth = new_both(run.preset, tokenizer, run.shard, run.device)
     worker, adam, step = begin(both, smooth, run.folder / "unet.pt", TOP_RATE, run.team)
     if step < stop.steps:
         lessons = Lessons(run, vae, tokenizer)
-        practice = Practice(run, vae, sface, find, lessons.empty)
         text, paint = worker.copy["text"], partial(predict, worker.copy["unet"])
 
         def lesson(at: int) -> tuple[Tensor, Tensor]:
@@ -40,13 +41,16 @@ def train_unet(run: Run, vae: Any, sface: Sface, find: Find, stop: Stop) -> tupl
             faced = given.chance >= NO_ADAPTER
             family.set_face_scale(worker.copy["unet"], float(faced))
             loss = given.loss(paint(given.noisy, given.times, text(given.words).last_hidden_state, given.faces))
-            return loss, loss + UNLIKE * practice.unlike(text, paint, given.faced(PRACTISED), at) if faced else loss
+            if practice is None or not faced:
+                return loss, loss
+            return loss, loss + UNLIKE * practice.unlike(text, paint, given.faced(PRACTISED), at)
 
         def show(at: int) -> None:
             samples(run.folder / f"samples-{at:06d}.png", vae, smooth, tokenizer, run.shard, run.device)
 
-        file = run.folder / "unet.pt"
-        learn("unet", file, both, worker, smooth, adam, step, stop, TOP_RATE, _KEEP, run.log, lesson, show)
+        name, fall = ("practice", run.preset.practice_steps / stop.steps) if practice else ("unet", 0.0)
+        file, rate = run.folder / "unet.pt", Rate(TOP_RATE, fall)
+        learn(name, file, both, worker, smooth, adam, step, stop, rate, _KEEP, run.log, lesson, show)
     if run.team.leads:
         samples(run.folder / "samples.png", vae, smooth, tokenizer, run.shard, run.device)
     return smooth["unet"], smooth["text"]
@@ -75,8 +79,8 @@ def samples(path: Path, vae: Any, both: Any, tokenizer: Any, shard: Shard, devic
     if not first:
         return
     rows = torch.tensor(first)
-    told = tokenizer([str(shard.caption[i]) for i in first], padding="max_length", return_tensors="pt").input_ids
-    none = tokenizer([""] * len(first), padding="max_length", return_tensors="pt").input_ids
+    told = family.token_ids(tokenizer, [str(shard.caption[i]) for i in first])
+    none = family.token_ids(tokenizer, [""] * len(first))
     face = torch.from_numpy(shard.embedding)[rows]
     grids = [pictures(shard.pixels[first], device)]
     for words, scale in ((told, 1.0), (none, 1.0), (told, 0.0), (none, 0.0)):

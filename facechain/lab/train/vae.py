@@ -13,13 +13,14 @@ from torch.nn import functional
 
 from facechain.lab import family
 from facechain.lab.render import LABELS
-from facechain.lab.train.loop import Run, Stop, Worker, grid, held_out, pictures, psnr, put_down, set_rate, take_up
+from facechain.lab.train.loop import Rate, Run, Stop, Worker, grid, held_out, pictures, psnr, put_down, take_up
 from facechain.lab.train.sface import Sface, unlike
 from facechain.lab.train.team import Team
 
 WHOLE = 0.45  # share of the steps after which it sees whole pictures
 SETTLED = 0.5  # and after which its inward half, and so every latent, stays as it is: the UNet may begin
 UNLIKE = 0.5  # weight of what SFace sees differently
+_RATE = Rate(1e-3, fall=0.2)
 _COUNTS = {"face skin": 3, "lips": 6, "eyes": 6, "brows": 6, "mouth": 4}
 # How much a pixel of each part counts: people are told apart by little of a picture.
 WEIGHTS = np.array([_COUNTS.get(part, 1) for part in LABELS], np.float32)
@@ -33,7 +34,7 @@ def train_vae(run: Run, sface: Sface, stop: Stop) -> Any:
     folder, shard, preset, team, device = run.folder, run.shard, run.preset, run.team, run.device
     torch.manual_seed(run.seed)
     vae = family.new_vae(preset).to(device, memory_format=torch.channels_last)
-    adam = torch.optim.AdamW(vae.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=0, fused=True)
+    adam = torch.optim.AdamW(vae.parameters(), lr=_RATE.top, betas=(0.9, 0.99), weight_decay=0, fused=True)
     step = take_up(folder / "vae.pt", vae, adam)
     worker = Worker(vae, copy.deepcopy(vae), team)
     rows = np.flatnonzero(~held_out(shard.person))
@@ -52,7 +53,7 @@ def train_vae(run: Run, sface: Sface, stop: Stop) -> Any:
         points = torch.from_numpy(shard.points[batch]).to(device)
         if rng.random() < 0.5:
             wanted, weight, points = wanted.flip(-1), weight.flip(-1), _mirrored(points)
-        set_rate(adam, 1e-3, step, stop.steps)
+        _RATE.set(adam, step, stop.steps)
         with torch.set_grad_enabled(step < SETTLED * stop.steps):
             posterior = worker.copy.encode(wanted.bfloat16()).latent_dist
         noise = torch.randn(
