@@ -132,6 +132,12 @@ def test_the_shift_is_a_share_of_the_noise_left(name):
     assert torch.allclose(ends[1] - ends[0], torch.full((1, 4, 4, 4), 0.5 * ratio * after), rtol=1e-3)
 
 
+@pytest.mark.parametrize("likeness", [-0.1, 1.5])
+def test_a_likeness_beyond_its_range_is_refused(likeness):
+    with pytest.raises(EngineError, match="likeness is"):
+        led(base("epsilon"), None, follows(), likeness)
+
+
 # ── whom it leads to ─────────────────────────────────────────────────────────────────────────────
 
 

@@ -161,9 +161,9 @@ def test_led_by_the_recogniser_a_portrait_is_more_like_the_person(studio, engine
         [float(face.embedding.vector @ known) for face in coach.read(cv2.resize(made, (256, 256)))]
         for made in (plain, led)
     ]
-    if all(likeness):  # an untrained base paints no faces, and then nothing leads
+    if all(likeness):
         assert max(likeness[1]) > max(likeness[0]) + 0.1
-    else:
+    else:  # an untrained base paints no faces, and then nothing leads
         assert np.array_equal(plain, led)
 
 

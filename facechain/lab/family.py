@@ -56,8 +56,8 @@ PRESETS: dict[str, Preset] = {
     "cpu": Preset(
         size_px=128, vae=(16, 32, 64, 64), unet=(64, 128, 192, 192), layers=1, heads=2, text_width=128, text_layers=2,
         recogniser_width=128, vae_steps=2_600, vae_batch=8, vae_crop_px=64,
-        unet_steps=11_000, unet_batch=24, practice_steps=1_200,
-        net_steps=1_950, net_batch=24,
+        unet_steps=7_200, unet_batch=24, practice_steps=1_850,
+        net_steps=2_250, net_batch=24,
     ),
     "gpu": Preset(
         size_px=256, vae=(32, 64, 96, 96), unet=(64, 128, 192, 224), layers=2, heads=4, text_width=160, text_layers=4,

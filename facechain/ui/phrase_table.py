@@ -207,6 +207,11 @@ PHRASES: dict[str, tuple[str, str]] = {
     "create.steps": ("Steps", "步数"),
     "create.guidance": ("Guidance", "提示词强度"),
     "create.scale": ("Weight of the face", "人脸权重"),
+    "create.likeness": ("Led to the likeness", "向本人引导"),
+    "create.likeness.help": (
+        "How far a recogniser leads each step to the person, where the engine paints anew; 0.1 is much",
+        "重新绘制时，人脸识别在每一步向本人引导的程度；0.1 已经很强",
+    ),
     "create.negative": ("Not in the picture", "不要出现"),
     "create.base": ("Stable Diffusion base", "Stable Diffusion 基础模型"),
     "create.base.help": (

@@ -98,8 +98,11 @@ def _opened(network: Any) -> Any:
 def led(scheduler: Any, vae: Any, lead: Lead, likeness: float) -> Any:
     """The same scheduler, new, whose steps lead to the person.
 
-    `likeness` is how far: the latents' mean shift in a step, as a share of the noise that is left.
+    `likeness` is how far: the latents' mean shift in a step, as a share of the noise that is left. Raises EngineError
+    beyond 0…1.
     """
+    if not 0 <= likeness <= 1:
+        raise EngineError(f"likeness is {likeness:g}.", "Give a number from 0 to 1; 0.1 is much.")
     made = type(scheduler).from_config(scheduler.config)
     plain: Callable[..., Any] = made.step
 

@@ -40,8 +40,6 @@ class Settings:
             raise EngineError(f"steps is {self.steps}.", "Give a number from 1 to 200.")
         if not 0 <= self.guidance <= 30:
             raise EngineError(f"guidance is {self.guidance:g}.", "Give a number from 0 to 30.")
-        if not 0 <= self.likeness <= 1:
-            raise EngineError(f"likeness is {self.likeness:g}.", "Give a number from 0 to 1; 0.1 is much.")
 
 
 def settings(base: Settings, options: Mapping[str, Any], also: Sequence[str] = ()) -> Settings:

@@ -92,9 +92,7 @@ class Lessons:
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + step)
         noise = torch.randn(clean.shape, generator=generator).to(self._device)
         draws = torch.randint(0, len(self._alphas), (2, len(clean)), generator=generator)
-        # Half of the batch prefers times of little noise, at which the network paints what tells people apart.
-        usual = torch.cat([draws[0, : size // 2], draws[:, size // 2 :].amin(0)])
-        times = (draws.amax(0) if late else usual).to(self._device)
+        times = (draws.amax(0) if late else draws[0]).to(self._device)
         a = self._alphas[times].sqrt()[:, None, None, None]
         s = (1 - self._alphas[times]).sqrt()[:, None, None, None]
         return Lesson(

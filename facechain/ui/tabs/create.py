@@ -60,6 +60,7 @@ def build(shop: Shop) -> None:
                     steps = optional(w, "create.steps", int, 1, 200)
                     guidance = optional(w, "create.guidance", float, 0, 30)
                     scale = optional(w, "create.scale", float, 0, 2)
+                likeness = optional(w, "create.likeness", float, 0, 1, "create.likeness.help")
                 with gr.Row():
                     width = optional(w, "create.width", int, 64, 4096, "create.size.help")
                     height = optional(w, "create.height", int, 64, 4096, "create.size.help")
@@ -142,7 +143,7 @@ def build(shop: Shop) -> None:
         return results.shown(desk, results.newest(desk, template=False)), ""
 
     sides = {"width_px": width, "height_px": height}
-    finer = {"steps": steps, "guidance": guidance, "scale": scale, "shape": shape}
+    finer = {"steps": steps, "guidance": guidance, "scale": scale, "likeness": likeness, "shape": shape}
     fields = (seed, budget, floor, *sides.values(), *finer.values())
     others = {prompt, count, keep, strength, negative, format_, pose, control}
     asked_for = {people, style, engine, base, shop.safe_only, *others, *(field.box for field in fields)}
