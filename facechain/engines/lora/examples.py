@@ -151,8 +151,8 @@ def continued(pixels: Pixels, photo_px: Points) -> Pixels:
     filled = cv2.dilate(filled, np.ones((5, 5), np.uint8))  # the pixels along the edge are half filled
     if filled.all() or not filled.any():
         return pixels
-    _, labels = cv2.distanceTransformWithLabels(filled, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
-    shown = filled == 0
+    _, found = cv2.distanceTransformWithLabels(filled, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    labels, shown = np.asarray(found, np.intp), filled == 0
     nearest = np.empty((labels.max() + 1, 3), np.uint8)
     nearest[labels[shown]] = pixels[shown]
     return np.asarray(nearest[labels], np.uint8)
