@@ -1,6 +1,8 @@
 """Batches: what a table asks for is made once, whoever is stopped on the way, and the report says what became of it."""
 
 import csv
+import io
+import zipfile
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,9 +18,11 @@ from facechain.errors import (
     EngineError,
     FaceChainError,
     PersonMissing,
+    StoreError,
 )
 from facechain.jobs import batch, report, sheet
 from facechain.jobs.batch import Done
+from facechain.store.parcel import unpack
 from facechain.store.workspace import Workspace
 
 STYLED = sheet.Defaults(styles=("plain",))
@@ -238,3 +242,14 @@ def test_a_person_is_lent_without_photos_and_portraits(tmp_path):
     assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(mine.crops, lent.crops, strict=True))
     assert theirs.portraits() == ()
     assert not (theirs.folder / "people" / "ada" / "photos").exists()
+
+
+def test_a_parcel_is_opened_nowhere_else_and_a_damaged_one_is_named(tmp_path):
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as parcel:
+        parcel.writestr("../beside.txt", "out")
+    (tmp_path / "home").mkdir()
+    unpack(made.getvalue(), tmp_path / "home")
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+    with pytest.raises(StoreError, match="parcel"):
+        unpack(made.getvalue()[:40], tmp_path / "home")

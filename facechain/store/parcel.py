@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import tarfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,20 +12,20 @@ from facechain.store.people import SHEET
 
 
 def pack(home: Path) -> bytes:
-    """A tar of the person's sheet, crops and finished trainings."""
+    """A zip of the person's sheet, crops and finished trainings."""
     made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w") as tar:
+    with zipfile.ZipFile(made, "w") as parcel:
         for path in _needed(home):
-            tar.add(path, path.relative_to(home).as_posix())
+            parcel.write(path, path.relative_to(home).as_posix())
     return made.getvalue()
 
 
 def unpack(parcel: bytes, home: Path) -> None:
-    """Into an empty folder. Raises StoreError for anything `pack` would not have made."""
+    """Into an empty folder, and nowhere else whatever the names in it say. Raises StoreError for a damaged parcel."""
     try:
-        with tarfile.open(fileobj=io.BytesIO(parcel), mode="r:") as tar:
-            tar.extractall(home, filter="data")
-    except (tarfile.TarError, OSError) as error:
+        with zipfile.ZipFile(io.BytesIO(parcel)) as given:
+            given.extractall(home)
+    except (zipfile.BadZipFile, ValueError, OSError) as error:
         raise StoreError(f"The parcel cannot be opened: {error}.", "Send it again.") from error
 
 
