@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import identity_kit as kit
@@ -15,6 +16,7 @@ import torch
 from identity_kit import ENGINES, assert_untouched, marks, plain
 
 from facechain.engines.faceid import FaceIdEngine
+from facechain.engines.instantid import _pose
 from facechain.errors import Cancelled, ConfigError, EngineError, PackError, PackMissing, PersonError
 from facechain.types import Photo
 
@@ -207,6 +209,19 @@ def test_instantid_pose_extra_controls_and_face_only(bases, tmp_path):
     for a in range(5):
         assert all(not np.array_equal(pictures[a], pictures[b]) for b in range(a))
     assert np.abs(alone.astype(int) - pictures[0]).max() <= 1
+
+
+def test_without_a_pose_the_head_is_as_large_as_the_base_knows_heads():
+    best = tiny.person().crops[0]
+    mask = np.zeros(best.pixels.shape[:2], np.float32)
+    mask[10:20, 4:12] = 1
+    points = np.array([[5, 12], [10, 12], [7.5, 14.5], [5, 17], [10, 17]], np.float32)
+    best = replace(best, head_mask=mask, face=replace(best.face, points_px=points))
+    placed = _pose((), best, tiny.shot(), head_share=0.8)
+    size = np.array([tiny.shot().width_px, tiny.shot().height_px])
+    assert np.allclose(placed[2], size / 2), "the middle of this head is its nose"
+    assert placed[1, 0] - placed[0, 0] == pytest.approx(5 * 0.8 * size[1] / 10)
+    assert np.array_equal(_pose((), replace(best, head_mask=0 * mask), tiny.shot(), 0.8), _pose((), best, tiny.shot()))
 
 
 def test_photomaker_rules_for_the_trigger(bases, tmp_path):

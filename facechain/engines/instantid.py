@@ -44,6 +44,7 @@ class InstantIdSettings(Brush):
     scale: float = 0.8  # of the face tokens
     control_scale: float = 0.8  # of IdentityNet
     pose: tuple[Any, ...] = ()  # five [x, y] in 0…1; empty: the template's, or as in the person's best photo
+    head_share: float = 0.0  # of the height, that the head fills where no pose is given; 0: as in the photo
     average: bool = True  # one face averaged over all photos; False: the best photo alone
     face_only: bool = False  # let the face act only around itself
     sampler: str = "euler"
@@ -92,7 +93,7 @@ class InstantIdEngine(OnePhotoEngine):
 
             def one(shot: Shot, onto: Canvas | None = None) -> Pixels:
                 chosen = settings(InstantIdSettings, style, shot)
-                points = _pose(chosen.pose or points_of(onto, shot), identity.data.best, shot)
+                points = _pose(chosen.pose or points_of(onto, shot), identity.data.best, shot, chosen.head_share)
                 mask = torch.from_numpy(_around(points, shot))[None] if chosen.face_only else None
                 net.face = tokens(average=chosen.average)
                 face.give(net.face)
@@ -118,14 +119,22 @@ def _picture(pixels: Pixels) -> Any:
     return Image.fromarray(pixels)
 
 
-def _pose(pose: tuple[Any, ...], best: Crop, shot: Shot) -> Points:
-    """The five points in picture pixels: as asked, or as in the best photo fitted into the middle of the picture."""
+def _pose(pose: tuple[Any, ...], best: Crop, shot: Shot, head_share: float = 0.0) -> Points:
+    """The five points in picture pixels: as asked, or as in the best photo fitted into the middle of the picture.
+
+    With `head_share` its head instead, so large, is put into the middle.
+    """
     size = np.array([shot.width_px, shot.height_px], np.float32)
     if pose:
         points = np.asarray(pose, np.float32)
         if points.shape != (5, 2):
             raise EngineError(f"A pose is five points, not {points.shape}.", "Give eyes, nose and mouth corners.")
         return points * size
+    rows, columns = (np.flatnonzero((best.head_mask > 0.5).any(axis)) for axis in (1, 0))
+    if head_share and len(rows):
+        middle = np.array([columns[0] + columns[-1], rows[0] + rows[-1]], np.float32) / 2
+        larger = head_share * shot.height_px / float(rows[-1] + 1 - rows[0])
+        return np.asarray((best.face.points_px - middle) * larger + size / 2, np.float32)
     height, width = best.pixels.shape[:2]
     scale = float(min(size / [width, height]))
     return np.asarray(best.face.points_px * scale + (size - np.array([width, height]) * scale) / 2, np.float32)
