@@ -31,6 +31,7 @@ def crop(seed: int, photo_id: str = "", side_px: int = 48) -> Crop:
         face=face,
         head_mask=rng.uniform(0, 1, (side_px, side_px)).astype(np.float32),
         quality=float(rng.uniform()),
+        photo_px=rng.uniform(-9, side_px, (4, 2)).astype(np.float32),
         tags=(Tag(name="glasses", value="unknown", confidence=0.25), Tag(name="age", value="adult", confidence=0.9)),
         caption="a portrait, Größe, 笑",
     )

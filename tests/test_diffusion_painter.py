@@ -9,6 +9,7 @@ import tiny
 from facechain.engines.diffusion.base import BaseRef, load
 from facechain.engines.diffusion.controls import Control
 from facechain.engines.diffusion.guides import canny
+from facechain.engines.diffusion.lead import Lead
 from facechain.engines.diffusion.painter import Painter, Settings, settings
 from facechain.engines.diffusion.samplers import SAMPLERS
 from facechain.errors import EngineError
@@ -46,6 +47,20 @@ def test_same_shot_same_pixels_whatever_is_painted_beside_it(pipe):
             assert np.abs(one.astype(int) - other).max() <= 1  # sums of other shapes are rounded differently
     np.testing.assert_array_equal(painter.paint(shots[0], FAST), alone[0])
     np.testing.assert_array_equal(Painter(pipe).paint(shots[0], FAST), alone[0])
+
+
+def test_a_wished_likeness_leads_alone_and_in_a_batch_and_nothing_of_it_stays(pipe):
+    class Anywhere(Lead):
+        def uphill(self, vae, clean):
+            return torch.ones_like(clean)
+
+    lead = Anywhere(face=np.zeros(1, np.float32), reader=None, network=None)
+    painter, wished = Painter(pipe, lead=lambda: lead), replace(FAST, likeness=0.5)
+    plain, led = painter.paint(shot(0), FAST), painter.paint(shot(0), wished)
+    assert np.abs(plain.astype(int) - led).max() > 5
+    together = painter.paint_many([(shot(0), wished), (shot(1), FAST), (shot(0), FAST)], batch=3)
+    assert np.abs(together[0].astype(int) - led).max() <= 1
+    assert np.abs(together[2].astype(int) - plain).max() <= 1, "equal but for the likeness, so not painted together"
 
 
 def test_batches_fit_the_memory_that_is_left(pipe, monkeypatch):

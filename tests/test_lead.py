@@ -71,7 +71,7 @@ class Follows(Lead):
 
 
 def follows():
-    made = Follows(face=np.zeros(1, np.float32), reader=None)
+    made = Follows(face=np.zeros(1, np.float32), reader=None, network=None)
     object.__setattr__(made, "seen", [])
     return made
 

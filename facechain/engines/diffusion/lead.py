@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from facechain.errors import EngineError
 from facechain.protocols import FaceReader
-from facechain.types import Embedding, Pixels
+from facechain.types import Embedding, Network, Pixels
 
 FIRST_SIGNAL = 0.4  # least share of the picture in what is painted so far: before, there is no face to be seen
 _FIND_PX = 256  # detectors miss faces in smaller pictures
@@ -33,10 +33,7 @@ class Lead:
 
     face: NDArray[np.float32]  # (D,), unit length
     reader: FaceReader  # whose recogniser the face was read with
-
-    @functools.cached_property
-    def _recogniser(self) -> Any:
-        return _opened(self.reader.network)  # type: ignore[attr-defined]
+    network: Network  # that recogniser
 
     def uphill(self, vae: Any, clean: Any) -> Any:
         """(N, C, h, w) of mean square 1: which way the latents show the person more; 0 where no face is found."""
@@ -48,7 +45,7 @@ class Lead:
             rows, points = self._found(seen)
             if not rows:
                 return torch.zeros_like(clean)
-            recogniser = self._recogniser.to(seen.device)
+            recogniser = _opened(self.network).to(seen.device)
             vectors = recogniser(seen[rows], torch.from_numpy(points).to(seen.device))
             near = (vectors * torch.from_numpy(self.face).to(vectors)).sum()
             (slope,) = torch.autograd.grad(_LOUD * near, latents)
@@ -77,7 +74,8 @@ class Lead:
 
 def lead_to(face: Embedding | None, reader: FaceReader | None) -> Lead:
     """Raises EngineError for a face that was not read, or by a recogniser that cannot be looked through."""
-    if face is None or reader is None or getattr(reader, "network", None) is None:
+    network: Network | None = getattr(reader, "network", None)
+    if face is None or reader is None or network is None:
         raise EngineError(
             "Nothing here can say how like the person a picture is becoming.", "Leave `likeness` out, or set it to 0."
         )
@@ -85,11 +83,11 @@ def lead_to(face: Embedding | None, reader: FaceReader | None) -> Lead:
         raise EngineError(
             f"The face was read by {face.recogniser}, not by {reader.recogniser}.", "Add the person's photos again."
         )
-    return Lead(face=face.vector / max(float(np.linalg.norm(face.vector)), 1e-12), reader=reader)
+    return Lead(face=face.vector / max(float(np.linalg.norm(face.vector)), 1e-12), reader=reader, network=network)
 
 
 @functools.lru_cache(maxsize=2)
-def _opened(network: Any) -> Any:
+def _opened(network: Network) -> Any:
     from facechain.engines.diffusion.recogniser import Recogniser
 
     return Recogniser(network)

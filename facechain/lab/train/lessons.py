@@ -60,7 +60,7 @@ class Lessons:
         self._shard, self._seed, self._device = run.shard, run.seed, run.device
         shard = run.shard
         self._alphas = family.new_scheduler().alphas_cumprod.to(run.device)
-        _encode(run, vae)
+        run.team.first_alone(lambda: _encode(run, vae))
         self.latents = torch.from_numpy(np.load(_latents_file(run, vae))) * vae.config.scaling_factor
         self._weights = _latent_weights(shard.labels, self.latents.shape[-1])
         self._tokenizer, self._unusual = tokenizer, unusual(shard)
@@ -165,32 +165,16 @@ def _latents_file(run: Run, vae: Any) -> Path:
 
 @torch.no_grad()
 def _encode(run: Run, vae: Any) -> None:
-    """Leaves (N, 4, S, S) in the folder; each process encodes its share."""
-    file, pixels, team = _latents_file(run, vae), run.shard.pixels, run.team
+    """Leaves (N, 4, S, S) in the folder."""
+    file, pixels = _latents_file(run, vae), run.shard.pixels
     if file.is_file():
         return
-    shares = [file.with_suffix(f".{rank}") for rank in range(team.size)]
-    ours = pixels[team.rank :: team.size]
-    parts = [vae.encode(pictures(ours[i : i + 32], run.device)).latent_dist.mean.cpu() for i in range(0, len(ours), 32)]
-    _write(shares[team.rank], torch.cat(parts).contiguous().numpy())
-    team.first_alone(lambda: None)
-
-    def gather() -> None:
-        latents = np.empty((len(pixels), *parts[0].shape[1:]), np.float32)
-        for rank, share in enumerate(shares):
-            latents[rank :: team.size] = np.load(share)
-        _write(file, latents)
-        for share in shares:
-            share.unlink()
-
-    team.first_alone(gather)
-
-
-def _write(file: Path, values: np.ndarray) -> None:
-    """Whole or not at all."""
-    with file.with_suffix(".part" + file.suffix).open("wb") as part:
-        np.save(part, values)
-    file.with_suffix(".part" + file.suffix).replace(file)
+    parts = [
+        vae.encode(pictures(pixels[i : i + 32], run.device)).latent_dist.mean.cpu() for i in range(0, len(pixels), 32)
+    ]
+    with file.with_suffix(".part").open("wb") as part:
+        np.save(part, torch.cat(parts).contiguous().numpy())
+    file.with_suffix(".part").replace(file)
 
 
 def _latent_weights(labels: np.ndarray, side: int) -> Tensor:
