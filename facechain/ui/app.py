@@ -13,9 +13,11 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 import gradio as gr
 from fastapi import FastAPI, Request
 from gradio import themes
+from starlette.routing import Mount
 
 from facechain.ui import endpoints, login, pictures
 from facechain.ui.desk import OPEN, Desk, Shop
+from facechain.ui.gradio_guard import Claims, GradioGuard, GuardedBlocks
 from facechain.ui.html import board, esc, go, notice
 from facechain.ui.phrases import Words
 from facechain.ui.sessions import OWNER, Gate, Mode, Sessions
@@ -30,6 +32,7 @@ def mount(app: FastAPI, sessions: Sessions) -> FastAPI:
     """Adds the browser app to the server of `facechain.api`."""
     app.include_router(pictures.router)
     app.include_router(login.router(sessions))
+    claims = Claims()
     for language, path in PATHS.items():
         w = Words(language=language)
         gr.mount_gradio_app(
@@ -49,12 +52,15 @@ def mount(app: FastAPI, sessions: Sessions) -> FastAPI:
             max_file_size=1,  # pictures come in by `pictures`, checked as they arrive
             favicon_path=str(_HERE / "favicon.svg") if path == "/" else None,
         )
+        mounted = app.router.routes[-1]
+        assert isinstance(mounted, Mount)
+        mounted.app = GradioGuard(mounted.app, claims)
     app.add_middleware(Gate, sessions=sessions)
     return app
 
 
 def page(w: Words, sessions: Sessions) -> gr.Blocks:
-    with gr.Blocks(title="FaceChain", analytics_enabled=False) as blocks:
+    with GuardedBlocks(title="FaceChain", analytics_enabled=False) as blocks:
         safe_only = gr.Checkbox(
             label=w("models.safe"), info=w("models.safe.help"), value=False, render=False, elem_id="models-safe"
         )
