@@ -34,25 +34,26 @@ def router(sessions: Sessions) -> APIRouter:
     @routes.post("/login")
     async def log_in(request: Request) -> Response:
         w = _words(request)
-        if sessions.too_many_tries():
-            return _page(w, w("login.wait"), 429)
         body = b""
         async for chunk in request.stream():
             body += chunk
             if len(body) > _LONGEST:
                 return _page(w, w("login.wrong"), 413)
         token = parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0].strip()
-        session = sessions.log_in(token)
+        address = request.client.host if request.client else ""
+        session = sessions.log_in(token, address)
+        if session is None and sessions.too_many_tries(address):
+            return _page(w, w("login.wait"), 429)
         if session is None:
             return _page(w, w("login.wrong"), 401)
-        return RedirectResponse(
-            "/zh/" if w.language == "zh" else "/", 303, headers={"set-cookie": sessions.cookie(session)}
-        )
+        cookie = sessions.cookie(session, request.url.scheme)
+        return RedirectResponse("/zh/" if w.language == "zh" else "/", 303, headers={"set-cookie": cookie})
 
     @routes.get("/logout")
     def log_out(request: Request) -> Response:
         sessions.log_out(request.cookies.get(COOKIE, ""))
-        return RedirectResponse("/login", 303, headers={"set-cookie": sessions.cookie("", age_s=0)})
+        cookie = sessions.cookie("", request.url.scheme, age_s=0)
+        return RedirectResponse("/login", 303, headers={"set-cookie": cookie})
 
     return routes
 

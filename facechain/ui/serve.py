@@ -31,13 +31,14 @@ def run(*, host: str, port: int, names: tuple[str, ...], auth: bool, workers: bo
 
         app = create_app(local=local, names=(*names, socket.gethostname()))
         users = bootstrap.users()
-        mount(app, Sessions(who=users.who, closed=lambda: not local or bool(users.list()), guests=guests))
+        sessions = Sessions(who=users.who, closed=lambda: not local or bool(users.list()), guests=guests)
+        mount(app, sessions)
     if guests:
-        _welcome()
+        _welcome(sessions)
     server.serve(app, listener, workers=workers, say=say)
 
 
-def _welcome() -> None:
+def _welcome(sessions: Sessions) -> None:
     """A hosted Space starts empty: it fetches its models by itself, and forgets guests who have left."""
     packs = bootstrap.open_packs()
     if not all(packs.status(id).present for id in bootstrap.SETS["core"]):
@@ -47,7 +48,7 @@ def _welcome() -> None:
 
     def sweep() -> None:
         while True:
-            for guest in sweep_guests(bootstrap.workspace_folder() / "users"):
+            for guest in sweep_guests(bootstrap.workspace_folder() / "users", sessions.away_s):
                 bootstrap.jobs().forget(guest)
             threading.Event().wait(SWEEP_S)
 

@@ -2,8 +2,7 @@
 
 Three ways to run: for whoever sits at this machine (no login), for users with tokens, and for guests, where every
 browser gets a workspace of its own that is deleted some hours later (a hosted Space). A session is a random cookie
-whose meaning only this process knows. Gradio's own file routes serve whatever lies in its cache to whoever knows the
-path, so they are closed; pictures leave by `pictures`, which looks at the session.
+whose meaning only this process knows.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import os
 import secrets
 import shutil
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from http.cookies import CookieError, SimpleCookie
@@ -21,9 +21,9 @@ from typing import Any
 COOKIE = "facechain_session"
 IDLE_S = 12 * 3600.0
 GUEST_S = 6 * 3600.0  # a guest's people and portraits are deleted this long after their last visit
+MAX_TRIES = 10  # wrong tokens a minute from one address
 OWNER = "facechain.owner"  # where a request carries it
 
-_CLOSED = ("/file=", "/file/", "/proxy=", "/gradio_api/upload", "/component_server", "/gradio_api/dev/")
 _OPEN = ("/login", "/health", "/v1/", "/static/", "/assets/", "/theme.css", "/favicon.ico", "/manifest.json")
 
 
@@ -43,8 +43,8 @@ class Sessions:
         self._who = who
         self._closed = closed
         self.guests = guests
-        self._tokens: dict[str, tuple[str, float]] = {}  # session → token (or guest), last seen
-        self._failures: list[float] = []
+        self._tokens: dict[str, tuple[str, float]] = {}  # session → token (or guest), last seen; longest ago first
+        self._failures: deque[tuple[float, str]] = deque(maxlen=10_000)  # when, from which address
 
     @property
     def mode(self) -> Mode:
@@ -52,10 +52,10 @@ class Sessions:
             return Mode.GUESTS
         return Mode.USERS if self._closed() else Mode.LOCAL
 
-    def log_in(self, token: str) -> str | None:
-        """A new session for a right token."""
+    def log_in(self, token: str, address: str) -> str | None:
+        """A new session for a right token; a wrong one counts against the address it came from."""
         if self._who(token) is None:
-            self._failures.append(time.monotonic())
+            self._failures.append((time.monotonic(), address))
             return None
         return self._new(token)
 
@@ -65,11 +65,11 @@ class Sessions:
     def log_out(self, session: str) -> None:
         self._tokens.pop(session, None)
 
-    def too_many_tries(self) -> bool:
-        """Ten wrong tokens in a minute close the door for the rest of it."""
-        now = time.monotonic()
-        self._failures = [at for at in self._failures if now - at < 60]
-        return len(self._failures) >= 10
+    def too_many_tries(self, address: str) -> bool:
+        """Whether more than `MAX_TRIES` wrong tokens came from there within a minute."""
+        while self._failures and time.monotonic() - self._failures[0][0] > 60:
+            self._failures.popleft()
+        return sum(source == address for _, source in self._failures) > MAX_TRIES
 
     def owner(self, session: str) -> str | None:
         """Whose session it is; None when it is nobody's, has lapsed, or the token was taken back since."""
@@ -81,26 +81,38 @@ class Sessions:
             return None
         owner = token if self.guests else self._who(token)
         if owner is not None:
+            del self._tokens[session]
             self._tokens[session] = (token, time.monotonic())
         return owner
+
+    def away_s(self, guest: str) -> float | None:
+        """Seconds since a guest's last request; None for one who is not known, as after a restart."""
+        seen = [seen for token, seen in list(self._tokens.values()) if token == guest]
+        return time.monotonic() - max(seen) if seen else None
 
     def bearer(self, token: str) -> str | None:
         """The owner of a token that scripts send with each request."""
         return self._who(token) if token and self.mode is Mode.USERS else None
 
-    def cookie(self, session: str, age_s: float = IDLE_S) -> str:
-        """A hosting site shows the guests' page inside its own, so that their cookie must cross sites."""
-        where = "SameSite=None; Secure; Partitioned" if self.guests else "SameSite=Strict"
+    def cookie(self, session: str, scheme: str, age_s: float = IDLE_S) -> str:
+        """For a request that came by `scheme`, "http" or "https".
+
+        A hosting site shows the guests' page inside its own, so that their cookie must cross sites.
+        """
+        where = "SameSite=Strict; Secure" if scheme == "https" else "SameSite=Strict"
+        where = "SameSite=None; Secure; Partitioned" if self.guests else where
         return f"{COOKIE}={session}; Path=/; HttpOnly; {where}; Max-Age={int(age_s)}"
 
     def _new(self, token: str) -> str:
+        while self._tokens and time.monotonic() - next(iter(self._tokens.values()))[1] > IDLE_S:
+            del self._tokens[next(iter(self._tokens))]
         session = secrets.token_urlsafe(32)
         self._tokens[session] = (token, time.monotonic())
         return session
 
 
 class Gate:
-    """ASGI: closed routes, the session's owner, and headers that keep a page to itself."""
+    """ASGI: the session's owner, and headers that keep a page to itself."""
 
     def __init__(self, app: Any, sessions: Sessions) -> None:
         self.app = app
@@ -118,8 +130,6 @@ class Gate:
         owner, fresh = self.sessions.owner(cookie), ""
         if owner is None and kind.lower() == "bearer":
             owner = self.sessions.bearer(token.strip())
-        if any(closed in path for closed in _CLOSED):
-            return await _plain(send, 403, "Files are not served here.")
         if owner is None and self.sessions.mode is Mode.GUESTS and scope["method"] == "GET" and is_page(path):
             fresh = self.sessions.guest()
             owner = self.sessions.owner(fresh)
@@ -128,7 +138,7 @@ class Gate:
                 return await _plain(send, 303, "", [(b"location", b"/login")])
             return await _plain(send, 401, "Log in first.")
         scope = {**scope, OWNER: owner}
-        extra = [(b"set-cookie", self.sessions.cookie(fresh).encode())] if fresh else []
+        extra = [(b"set-cookie", self.sessions.cookie(fresh, scope["scheme"]).encode())] if fresh else []
         await self.app(scope, receive, self._guarded(send, extra))
 
     def _guarded(self, send: Callable[[Any], Awaitable[None]], extra: list[tuple[bytes, bytes]]) -> Any:
@@ -159,12 +169,17 @@ def is_page(path: str) -> bool:
     return path.rstrip("/") in ("", "/zh")
 
 
-def sweep_guests(users: Path, older_than_s: float = GUEST_S) -> list[str]:
-    """Deletes workspaces of guests who have been away; returns whose."""
+def sweep_guests(users: Path, away_s: Callable[[str], float | None], older_than_s: float = GUEST_S) -> list[str]:
+    """Deletes workspaces of guests who have been away; returns whose.
+
+    `away_s` says for how long; where it does not know, the folder's own time counts.
+    """
     gone = []
     for home in users.glob("guest-*") if users.is_dir() else ():
-        newest = max((path.stat().st_mtime for path in (home, *home.glob("*"))), default=0.0)
-        if time.time() - newest > older_than_s:
+        away = away_s(home.name)
+        if away is None:
+            away = time.time() - max(path.stat().st_mtime for path in (home, *home.glob("*")))
+        if away > older_than_s:
             shutil.rmtree(home, ignore_errors=True)
             gone.append(home.name)
     return gone
