@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import json
 import os
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from facechain.errors import ConfigError
+from facechain.errors import ConfigError, UserError
 from facechain.types import Style
 
 
@@ -25,6 +26,32 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is missing.", "Restore it from the repository.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}.", "Correct that line.") from None
+
+
+REPEATED = ("lora",)  # settings that may be given several times; all of them count
+
+
+def settings(pairs: Iterable[str]) -> dict[str, Any]:
+    """["strength=0.8"] to {"strength": 0.8}: values are read as JSON where they are, a repeated `lora` as a list.
+
+    Raises UserError for a text without "=", and for another name given twice.
+    """
+    made: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = (part.strip() for part in pair.partition("="))
+        if not equals or not name:
+            raise UserError(f"{pair!r} is not a setting.", "Write name=value, for example strength=0.8")
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            value = text
+        if name not in made:
+            made[name] = value
+        elif name in REPEATED:
+            made[name] = [*(made[name] if isinstance(made[name], list) else [made[name]]), value]
+        else:
+            raise UserError(f"{name} is given twice: {made[name]!r} and {value!r}.", "Leave one of them out.")
+    return made
 
 
 T = TypeVar("T")

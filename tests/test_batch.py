@@ -54,6 +54,11 @@ def test_csv_of_a_spreadsheet_and_json_lines_ask_for_the_same(tmp_path):
     assert [(o.run, o.seed) for o in table] == [(o.run, o.seed) for o in lines]
 
 
+def test_settings_of_a_cell(tmp_path):
+    (order,) = orders(tmp_path, "people,settings\nAda,lora=a.safetensors:0.5; steps=3;lora=b.safetensors;\n")
+    assert order.settings == {"lora": ["a.safetensors:0.5", "b.safetensors"], "steps": 3}
+
+
 def test_the_same_table_is_the_same_batch_and_a_higher_count_goes_on(tmp_path):
     one, again = (orders(tmp_path, f"people,count\nAda,{count}\n")[0] for count in (2, 5))
     assert (one.run, one.seed) == (again.run, again.seed)
@@ -70,6 +75,8 @@ def test_the_same_table_is_the_same_batch_and_a_higher_count_goes_on(tmp_path):
         ("people,count\nAda,many\n", "line 2.*many"),
         ("people,count\nAda,0\n", "line 2.*count 0"),
         ("people\nAda,x\n", "line 2.*more cells"),
+        ("people,settings\nAda,steps=1;steps=2\n", "line 2.*steps is given twice"),
+        ("people,settings\nAda,steps\n", "line 2.*not a setting"),
         ("styles\nx\n", "line 2.*people"),
         ("people\n", "asks for nothing"),
     ],

@@ -43,6 +43,7 @@ def make(
     """Make portraits, judge them, keep the true likenesses."""
     from facechain.bootstrap import studio
     from facechain.cli import show
+    from facechain.config import settings
     from facechain.types import Request
 
     width_px, height_px = show.sides(size)
@@ -61,7 +62,7 @@ def make(
         floor=floor,
         width_px=width_px,
         height_px=height_px,
-        options=show.settings(option or ()),
+        options=settings(option or ()),
     )
     follow = show.named_files(pose or ())
     if queue:
@@ -103,14 +104,15 @@ def train(
     """Learn a person into weights of their own (LoRA); stopped, the same command goes on."""
     from facechain.bootstrap import studio
     from facechain.cli import show
+    from facechain.config import settings
 
-    settings = show.settings(option or ()) | ({"prepare": True} if prepare else {})
+    chosen = settings(option or ()) | ({"prepare": True} if prepare else {})
     if queue:
         studio().person(person)
-        jobs.leave("train", {"name": person, "base": jobs.path(base), "settings": settings}, as_json)
+        jobs.leave("train", {"name": person, "base": jobs.path(base), "settings": chosen}, as_json)
         return
     with show.progress(as_json) as tick, show.remarks("facechain.engines.lora"):
-        learned = studio().train(person, base, settings, tick)
+        learned = studio().train(person, base, chosen, tick)
     if as_json:
         typer.echo(show.as_json({"person": person, "engine": learned.engine, "folder": learned.folder}))
     elif prepare:

@@ -127,20 +127,6 @@ def sides(text: str) -> tuple[int | None, int | None]:
     return width, height
 
 
-def settings(pairs: Sequence[str]) -> dict[str, Any]:
-    """ "strength=0.8" to {"strength": 0.8}. Raises UserError."""
-    made: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise UserError(f"{pair!r} is not a setting.", "Write for example --set strength=0.8")
-        try:
-            made[name] = json.loads(value)
-        except json.JSONDecodeError:
-            made[name] = value
-    return made
-
-
 def named_files(given: Sequence[str]) -> dict[str, Path]:
     """ "me.jpg" to {"": me.jpg}, "depth=map.png" to {"depth": map.png}."""
     made = {}

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from facechain.config import build, read_toml
+from facechain.config import build, read_toml, settings
 from facechain.errors import ConfigError, FaceChainError
 
 CONSENT = "consent.toml"  # in a person's folder of photos: by, purpose
@@ -204,20 +204,11 @@ def _typed(file: Path, number: int, cells: Mapping[str, str]) -> dict[str, Any]:
             except ValueError:
                 raise _wrong(file, number, f"says {name} {values[name]!r}, which is no whole number") from None
     if "settings" in values:
-        values["settings"] = dict(_settings(file, number, values["settings"]))
-    return values
-
-
-def _settings(file: Path, number: int, cell: str) -> Iterator[tuple[str, Any]]:
-    """ "strength=0.8; shape=1" """
-    for part in cell.split(";"):
-        name, equals, value = part.partition("=")
-        if not equals:
-            raise _wrong(file, number, f"has the setting {part.strip()!r}, which is not name=value")
         try:
-            yield name.strip(), json.loads(value)
-        except ValueError:
-            yield name.strip(), value.strip()
+            values["settings"] = settings(filter(str.strip, values["settings"].split(";")))
+        except FaceChainError as error:
+            raise _wrong(file, number, f"says settings {values['settings']!r}: {error.what.rstrip('.')}") from None
+    return values
 
 
 def _line(file: Path, number: int, values: Mapping[str, Any]) -> Line:
