@@ -6,8 +6,10 @@ import re
 import pytest
 import tiny
 
-from facechain.engines.diffusion.loras import LoraRef, change, put_in, read_lora
-from facechain.engines.diffusion.names import layers, ldm_path, underscored
+from facechain.engines.diffusion.lora_files import read_lora
+from facechain.engines.diffusion.lora_maths import change
+from facechain.engines.diffusion.loras import LoraRef, named_loras, put_in
+from facechain.engines.diffusion.names import clip_path, layers, ldm_path, underscored
 from facechain.errors import EngineError
 
 torch = pytest.importorskip("torch")
@@ -22,6 +24,14 @@ def folder(request):
 
 @pytest.fixture
 def pipe(folder):
+    from diffusers import DiffusionPipeline
+
+    return DiffusionPipeline.from_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def unchanged(folder):
+    """A pipeline for tests that leave it as it is, which each of them would show."""
     from diffusers import DiffusionPipeline
 
     return DiffusionPipeline.from_pretrained(folder)
@@ -178,15 +188,158 @@ def test_two_at_once_add_up_and_scale_zero_is_nothing(pipe, tmp_path):
         assert torch.equal(weight.detach(), before)
 
 
-def test_weights_for_another_base_are_refused(pipe, tmp_path):
-    other = save(
-        {"lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight": torch.zeros(2, 2)}, tmp_path / "flux.safetensors"
-    )
-    with pytest.raises(EngineError, match="does not fit this base"), put_in(pipe, [LoraRef(path=other)]):
+OTHER_NAMES = {
+    "comfyui": lambda pipe, part, path: {
+        "unet": f"diffusion_model.{ldm_path(path, pipe.unet.config)}",
+        "text_encoder": f"text_encoders.clip_l.transformer.{clip_path(path)}",
+        "text_encoder_2": f"text_encoders.clip_g.transformer.{clip_path(path)}",
+    }[part],
+    "simpletuner": lambda pipe, part, path: "lycoris_" + path.replace(".", "_") if part == "unet" else None,
+}
+
+
+@pytest.mark.parametrize("program", OTHER_NAMES)
+def test_names_of_other_programs(unchanged, tmp_path, program):
+    expected, other = read_lora(kohya(unchanged, tmp_path / "kohya.safetensors"), unchanged), {}
+    for part, path, down, up in random_pairs(unchanged):
+        if name := OTHER_NAMES[program](unchanged, part, path):
+            other |= {f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up}
+    read = read_lora(save(other, tmp_path / "other.safetensors"), unchanged)
+    assert read.keys() == {layer for layer in expected if program == "comfyui" or layer[0] == "unet"}
+    assert all(torch.equal(roles["down"], expected[layer]["down"]) for layer, roles in read.items())
+
+
+@pytest.mark.parametrize("adapter", ["default", "ada"])
+def test_names_with_the_adapter_in_them(unchanged, tmp_path, adapter):
+    """As peft's own models have them before it writes a file."""
+    named = {
+        f"base_model.model.{part}.{path}.lora_{which}.{adapter}.weight": tensor
+        for part, path, down, up in random_pairs(unchanged)
+        for which, tensor in (("A", down), ("B", up))
+    }
+    read = read_lora(save(named, tmp_path / "raw.safetensors"), unchanged)
+    assert len(read) == len(named) // 2
+
+
+def test_norms_and_lone_biases(unchanged, tmp_path):
+    """LyCORIS writes what it adds to a norm's weight and bias; ComfyUI's files may change a bias alone."""
+    xl = hasattr(unchanged, "text_encoder_2")
+    norm = "lora_unet_" + ("middle_block_0_in_layers_0" if xl else "mid_block_resnets_0_norm1")
+    width = len(unchanged.unet.mid_block.resnets[0].norm1.weight)
+    tensors = {f"{norm}.w_norm": torch.full((width,), 2.0), f"{norm}.b_norm": torch.full((width,), 3.0)}
+    tensors["diffusion_model.out.0.diff_b"] = torch.ones_like(unchanged.unet.conv_norm_out.bias)
+    layer = unchanged.unet.mid_block.attentions[0].proj_in
+    tensors["diffusion_model.middle_block.1.proj_in.diff_b"] = torch.ones_like(layer.bias)
+    before = state(unchanged)
+    own = [t.clone() for t in (unchanged.unet.mid_block.resnets[0].norm1.weight, layer.bias, layer.weight)]
+    with put_in(unchanged, [LoraRef(path=save(tensors, tmp_path / "norms.safetensors"), scale=0.5)]), torch.no_grad():
+        changed = (unchanged.unet.mid_block.resnets[0].norm1.weight, layer.bias, layer.weight)
+        for now, then, added in zip(changed, own, (1.0, 0.5, 0.0), strict=True):
+            torch.testing.assert_close(now - then, torch.full_like(then, added))
+    assert all(torch.equal(a, b) for a, b in zip(before, state(unchanged), strict=True))
+
+
+LAYER = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k"
+
+
+def pair(out, into, name=LAYER):
+    return {f"{name}.lora_B.weight": torch.ones(out, 2), f"{name}.lora_A.weight": torch.ones(2, into)}
+
+
+REFUSED = {
+    "another family": (lambda *_: pair(2, 2, "lora_unet_double_blocks_0_img_attn_qkv"), "does not fit this base"),
+    "one factor": (lambda out, into: dict([*pair(out, into).items()][:1]), "incomplete"),
+    "alpha alone": (lambda *_: {f"{LAYER}.alpha": torch.ones(())}, "incomplete"),
+    "another width": (lambda out, into: pair(out, into + 16), f"{LAYER} is .* another shape"),
+    "as many numbers": (lambda out, into: {f"{LAYER}.diff": torch.ones(2 * out, into // 2)}, "another shape"),
+    "another rank": (lambda out, into: pair(out, into) | {f"{LAYER}.lora_A.weight": torch.ones(3, into)}, "another"),
+    "one magnitude": (lambda out, into: pair(out, into) | {f"{LAYER}.dora_scale": torch.ones(1)}, "another shape"),
+    "a bias of none": (lambda out, _: {f"{LAYER}.diff_b": torch.ones(out)}, "another shape"),
+    "not a number": (lambda out, into: pair(out, into) | {f"{LAYER}.alpha": torch.tensor(float("nan"))}, "not finite"),
+    "infinite": (lambda out, into: {f"{LAYER}.diff": torch.full((out, into), float("inf"))}, "not finite"),
+    "two adapters": (
+        lambda out, into: pair(out, into) | {f"{LAYER}.lora_A.second.weight": torch.ones(2, into)},
+        "twice",
+    ),
+    "nothing": (lambda *_: {}, "only a header"),
+    "oft": (lambda *_: {f"{LAYER}.oft_blocks": torch.ones(4, 4, 4)}, "an OFT or BOFT"),
+    "diag-oft": (lambda *_: {f"{LAYER}.oft_diag": torch.ones(4, 4, 4)}, "an OFT or BOFT"),
+    "glora": (lambda *_: {f"{LAYER}.{n}.weight": torch.ones(4, 4) for n in ("a1", "a2", "b1", "b2")}, "a GLoRA"),
+    "ia3": (lambda *_: {f"{LAYER}.weight": torch.ones(4), f"{LAYER}.on_input": torch.ones(())}, "an IA3"),
+    "vera": (lambda *_: {f"{LAYER}.vera_lambda_b": torch.ones(4)}, "a VeRA"),
+    "embedding": (lambda *_: {"emb_params": torch.ones(2, 32)}, "a textual inversion embedding"),
+    "base": (lambda *_: {"model.diffusion_model.out.2.bias": torch.ones(4)}, "a whole base model"),
+}
+
+
+@pytest.mark.parametrize("which", REFUSED)
+def test_what_does_not_fit_is_refused_by_what_it_is(unchanged, tmp_path, which):
+    make, says = REFUSED[which]
+    weight = unchanged.unet.get_submodule(LAYER.removeprefix("unet.")).weight
+    file, before = save(make(*weight.shape), tmp_path / "some.safetensors", made="by a test"), state(unchanged)
+    with pytest.raises(EngineError, match=f"some.safetensors .*{says}"), put_in(unchanged, [LoraRef(path=file)]):
         pass
-    half = {k: v for k, v in _tensors(kohya(pipe, tmp_path / "k.safetensors")).items() if "lora_up" not in k}
-    with pytest.raises(EngineError, match="incomplete"):
-        read_lora(save(half, tmp_path / "half.safetensors"), pipe)
+    assert all(torch.equal(a, b) for a, b in zip(before, state(unchanged), strict=True))
+
+
+def test_a_file_that_was_cut_is_refused(unchanged, tmp_path):
+    file = kohya(unchanged, tmp_path / "cut.safetensors")
+    for length in (len(file.read_bytes()) - 1, 2000, 4, 0):
+        file.write_bytes(file.read_bytes()[:length])
+        with pytest.raises(EngineError, match=r"cut\.safetensors .*Download"):
+            read_lora(file, unchanged)
+
+
+def test_what_overflows_half_precision_is_refused_and_leaves_no_trace(pipe, tmp_path):
+    file = kohya(pipe, tmp_path / "kohya.safetensors")
+    pipe.unet.half()
+    before = state(pipe)
+    with (
+        pytest.raises(EngineError, match="too large"),
+        put_in(pipe, [LoraRef(path=file, scale=1e6)]),
+    ):
+        pass
+    assert all(torch.equal(a, b) for a, b in zip(before, state(pipe), strict=True))
+
+
+def test_bundled_embeddings_are_told_and_the_rest_is_used(unchanged, tmp_path, caplog):
+    tensors = _tensors(kohya(unchanged, tmp_path / "kohya.safetensors"))
+    file = save(tensors | {"bundle_emb.zorg.string_to_param.*": torch.ones(2, 32)}, tmp_path / "bundle.safetensors")
+    assert len(read_lora(file, unchanged)) == len(tensors) // 3
+    assert "zorg" in caplog.text
+    assert "bundle.safetensors" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "file", "scale"),
+    [
+        ("ada.safetensors", "ada.safetensors", 1),
+        ("ada.safetensors:0.5", "ada.safetensors", 0.5),
+        ("style:v2.safetensors", "style:v2.safetensors", 1),
+        ("style:v2.safetensors:-0.5", "style:v2.safetensors", -0.5),
+        ("C:\\loras\\ada.safetensors:1e-1", "C:\\loras\\ada.safetensors", 0.1),
+        ("ada:2", "ada:2", 1),
+    ],
+)
+def test_a_path_may_hold_colons(text, file, scale, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / file).touch()
+    (found,) = named_loras(text)
+    assert (str(found.path), found.scale) == (file, scale)
+
+
+@pytest.mark.parametrize("text", ["gone.safetensors", "C:\\gone.safetensors", "gone.safetensors:0.5", ".", ":", "1"])
+def test_a_file_that_is_not_there_is_named_whole(text):
+    with pytest.raises(EngineError, match="There is no file") as said:
+        named_loras(text)
+    assert text in str(said.value)
+
+
+@pytest.mark.parametrize("scale", ["nan", "inf", "-inf", "1,5", "much", ""])
+def test_a_strength_is_a_finite_number(scale, tmp_path):
+    (tmp_path / "a.safetensors").touch()
+    with pytest.raises(EngineError, match=r"strength of a\.safetensors"):
+        named_loras([f"{tmp_path}/a.safetensors:{scale}"])
 
 
 def _tensors(path):

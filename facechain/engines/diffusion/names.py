@@ -1,7 +1,8 @@
 """What other programs call the layers of a pipeline.
 
 kohya's scripts and A1111 write one underscored name a layer. For SD 1.5's UNet it follows diffusers, for SDXL's the
-published single file (input_blocks, middle_block, output_blocks), and readers accept both for either.
+published single file (input_blocks, middle_block, output_blocks), and readers accept both for either. ComfyUI also
+writes the single file's own dotted names, and SimpleTuner those of diffusers with `lycoris_` in front.
 """
 
 from __future__ import annotations
@@ -11,16 +12,17 @@ from collections.abc import Iterator
 from typing import Any
 
 ENCODERS = {"text_encoder": ("lora_te_", "lora_te1_"), "text_encoder_2": ("lora_te2_",)}
+_COMFY = {"text_encoder": "text_encoders.clip_l.transformer.", "text_encoder_2": "text_encoders.clip_g.transformer."}
 
 
 def layers(pipe: Any) -> Iterator[tuple[str, str, Any]]:
-    """(part, path, module) of every linear and convolution layer that low-rank weights may change."""
+    """(part, path, module) of every linear, convolution and norm layer, whose weights a file may change."""
     from torch import nn
 
     for part in ("unet", *ENCODERS):
         if (model := getattr(pipe, part, None)) is not None:
             for path, module in model.named_modules():
-                if isinstance(module, nn.Linear | nn.Conv2d):
+                if isinstance(module, nn.Linear | nn.Conv2d | nn.GroupNorm | nn.LayerNorm):
                     yield part, path, module
 
 
@@ -33,7 +35,7 @@ def spellings(pipe: Any) -> dict[str, tuple[str, str]]:
     """Every known spelling of every layer, to (part, path)."""
     known: dict[str, tuple[str, str]] = {}
     for part, path, _ in layers(pipe):
-        for name in (*dotted(part, path), *underscored(pipe, part, path)):
+        for name in (*dotted(part, path), *underscored(pipe, part, path), *_others(pipe, part, path)):
             known[name] = (part, path)
     return known
 
@@ -58,9 +60,21 @@ def underscored(pipe: Any, part: str, path: str) -> tuple[str, ...]:
     return tuple(names[::-1] if sdxl else names)
 
 
+def _others(pipe: Any, part: str, path: str) -> tuple[str, ...]:
+    """Spellings that are read and not written."""
+    if part != "unet":
+        return (_COMFY[part] + clip_path(path),)
+    names = ["lycoris_" + path.replace(".", "_")]
+    if published := ldm_path(path, pipe.unet.config):
+        names.append(f"diffusion_model.{published}")
+    return tuple(names)
+
+
 _RESNET = {
+    "norm1": "in_layers.0",
     "conv1": "in_layers.2",
     "time_emb_proj": "emb_layers.1",
+    "norm2": "out_layers.0",
     "conv2": "out_layers.3",
     "conv_shortcut": "skip_connection",
 }
@@ -70,6 +84,7 @@ _OUTSIDE = {
     "add_embedding.linear_1": "label_emb.0.0",
     "add_embedding.linear_2": "label_emb.0.2",
     "conv_in": "input_blocks.0.0",
+    "conv_norm_out": "out.0",
     "conv_out": "out.2",
 }
 _BLOCK = re.compile(r"(down_blocks|up_blocks)\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)")

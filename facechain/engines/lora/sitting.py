@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
@@ -12,7 +13,7 @@ from facechain.config import build
 from facechain.engines.diffusion.base import BaseRef, assemble
 from facechain.engines.diffusion.controls import KINDS, Control
 from facechain.engines.diffusion.lead import Lead, lead_to
-from facechain.engines.diffusion.loras import LoraRef, put_in
+from facechain.engines.diffusion.loras import LoraRef, named_loras, put_in
 from facechain.engines.diffusion.native import native
 from facechain.engines.diffusion.painter import Painter, Settings, settings
 from facechain.engines.diffusion.prompts import fill
@@ -31,7 +32,7 @@ OWN_OPTIONS = ("identity_scale", "fast", "lora", "vae", "control_scales", *_NETS
 class Learned:
     """What is kept of a person."""
 
-    weights: Path  # lora.safetensors
+    weights: Path  # see export.py
     subject: str  # trigger and class word
     age: str  # child, teen, adult, senior, or empty
     face: Embedding | None = None  # of all photos, for shots that ask for likeness
@@ -44,7 +45,7 @@ class _State:
     base: BaseRef
     identity_scale: float
     fast: str
-    lora: str
+    loras: tuple[LoraRef, ...]
     nets: tuple[tuple[str, Path], ...]
 
 
@@ -92,7 +93,9 @@ class Sitting:
         try:
             scale = float(options.get("identity_scale", 1.0))
         except (TypeError, ValueError):
-            raise EngineError(f"identity_scale is {options['identity_scale']!r}.", "Give a number.") from None
+            scale = math.nan
+        if not math.isfinite(scale):
+            raise EngineError(f"identity_scale is {options['identity_scale']!r}.", "Give a number, usually 0 to 1.")
         chosen = {name: options[name] for name in _SETUP if name in options}
         setup = build(Setup, {**vars(self._base.setup), **chosen}, "--set") if chosen else self._base.setup
         vae = _there(str(options["vae"])) if options.get("vae") else self._base.vae
@@ -105,7 +108,7 @@ class Sitting:
             base=replace(self._base, setup=setup, vae=vae),
             identity_scale=scale,
             fast=str(options.get("fast", "")),
-            lora=str(options.get("lora", "")),
+            loras=named_loras(options.get("lora")),
             nets=tuple(sorted(nets)),
         )
 
@@ -129,14 +132,13 @@ class Sitting:
         return lead_to(self._learned.face, self._shelf.coach() if self._shelf.coach is not None else None)
 
     def _loras(self, state: _State) -> list[LoraRef]:
-        """The style's, one of the person's own choice, a fast mode's, and the person's."""
+        """The style's, those the request names, a fast mode's, and the person's."""
         found = [
             LoraRef(path=self._shelf.file(lora.pack, lora.file), scale=lora.scale)
             for lora in self._style.loras
             if lora.family == self._family
         ]
-        if state.lora:
-            found.append(_own_lora(state.lora))
+        found += state.loras
         if state.fast and (named := self._fast(state.fast).lora(self._family)):
             found.append(LoraRef(path=self._shelf.file(*named.split("/", 1))))
         return [*found, LoraRef(path=self._learned.weights, scale=state.identity_scale)]
@@ -175,15 +177,6 @@ class Sitting:
 
     def _worded(self, shot: Shot) -> Shot:
         return replace(shot, prompt=fill(shot.prompt, self._learned.subject, self._learned.age, self._style.ages))
-
-
-def _own_lora(text: str) -> LoraRef:
-    """FILE, or FILE:0.8 for less of it."""
-    file, colon, scale = text.rpartition(":")
-    try:
-        return LoraRef(path=_there(file), scale=float(scale)) if colon else LoraRef(path=_there(text))
-    except ValueError:
-        return LoraRef(path=_there(text))
 
 
 def _there(text: str) -> Path:
