@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from facechain.engines.diffusion.base import BaseRef
+from facechain.engines.lora.export import DIFFUSERS
 from facechain.engines.lora.job import Example, Job, write_job
 from facechain.engines.lora.settings import TrainSettings
 
@@ -49,7 +50,7 @@ def job(folder: Path, base: Path, count: int = 3, **more) -> Job:
 def weights(made: Job) -> dict:
     from safetensors.torch import load_file
 
-    return load_file(made.result / "lora.safetensors")
+    return load_file(made.result / DIFFUSERS)
 
 
 def notes(made: Job) -> dict:

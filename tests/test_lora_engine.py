@@ -17,6 +17,7 @@ from facechain.types import Canvas, Consent, Crop, Embedding, Person, Shot, Styl
 torch = pytest.importorskip("torch")
 
 from facechain.engines.lora.engine import LoraEngine, caption, fingerprint, own_phrases  # noqa: E402
+from facechain.engines.lora.export import WEBUI  # noqa: E402
 from facechain.engines.lora.sitting import native  # noqa: E402
 
 STYLE = Style(
@@ -163,15 +164,29 @@ def test_identity_scale_zero_is_the_base(engine, identities):
 def test_style_weights_and_fast_modes(engine, base, identities, people):
     folder = identities["B"].data.weights.parent
     family = "sdxl" if "sdxl" in str(base.path) else "sd15"
-    styled = replace(STYLE, loras=(StyleLora(family=family, pack="look", file="lora_kohya.safetensors", scale=0.5),))
+    styled = replace(STYLE, loras=(StyleLora(family=family, pack="look", file=WEBUI, scale=0.5),))
     mode = {"title": "LCM", "licence": "MIT", "sampler": "lcm", "steps": 1, "guidance": 0.0}
-    fast = {"lcm": FastMode(id="lcm", **{f"lora_{family}": "look/lora_kohya.safetensors"}, **mode)}
+    fast = {"lcm": FastMode(id="lcm", **{f"lora_{family}": f"look/{WEBUI}"}, **mode)}
     able = replace(engine, pack=lambda pack, file: folder / file, fast=fast)
     with able.sitting(identities["A"], STYLE) as paint:
         plain, quick = paint(shot()), paint(shot(fast="lcm"))
     with able.sitting(identities["A"], styled) as paint:
         assert np.abs(paint(shot()).astype(int) - plain).max() > 0
     assert np.abs(quick.astype(int) - plain).max() > 3
+
+
+def test_every_named_file_is_added(engine, identities):
+    file = identities["B"].data.weights
+    with engine.sitting(identities["A"], STYLE) as paint:
+        plain, once = paint(shot()), paint(shot(lora=f"{file}:2"))
+        np.testing.assert_array_equal(paint(shot(lora=[str(file), f"{file}:1.0"])), once)
+        assert np.abs(once.astype(int) - plain).max() > 0
+        np.testing.assert_array_equal(paint(shot(lora=[f"{file}:1", f"{file}:-1"])), plain)
+        for wrong in ("nan", "inf", "-inf"):
+            with pytest.raises(EngineError, match="strength"):
+                paint(shot(lora=f"{file}:{wrong}"))
+            with pytest.raises(EngineError, match="identity_scale is"):
+                paint(shot(identity_scale=float(wrong)))
 
 
 def test_what_it_cannot_do_it_says(engine, base, people, identities, tmp_path):

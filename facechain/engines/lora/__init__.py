@@ -9,7 +9,7 @@ loss.py         face-weighted, noise-level-balanced error
 checkpoints.py  whole checkpoints or none, and starting again from one
 likeness.py     which checkpoint is the most like the person
 memory.py       what a training needs, before and after
-export.py       PEFT and kohya files
+export.py       files for diffusers, and for A1111, ComfyUI and kohya's scripts
 parked.py       memory a training can do without
 learner.py      one change of the weights
 validate.py     pictures in between, scored

@@ -20,6 +20,7 @@ from facechain.engines.diffusion.samplers import FastMode
 from facechain.engines.lora.card import CARD
 from facechain.engines.lora.child import train_in_child
 from facechain.engines.lora.examples import continued
+from facechain.engines.lora.export import weights_in
 from facechain.engines.lora.job import Example, Job, read_job, write_job
 from facechain.engines.lora.likeness import scorer, set_aside
 from facechain.engines.lora.settings import TrainSettings
@@ -84,8 +85,7 @@ class LoraEngine:
             write_job(job, examples)
             if not self.prepare_only:
                 self._train(job, aside or crops, bool(aside), tick)
-        weights = job.result / "lora.safetensors"
-        learned = Learned(weights=weights, subject=subject, age=age, face=person.template)
+        learned = Learned(weights=weights_in(job.result), subject=subject, age=age, face=person.template)
         return Identity(person=person.name, engine=CARD.name, digest=job.folder.name, data=learned, folder=job.folder)
 
     def _settled(self, person: str, material: str) -> Job | None:

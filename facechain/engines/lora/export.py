@@ -1,4 +1,7 @@
-"""What was learned as files other programs read: PEFT/diffusers, and kohya/A1111 with its true alpha."""
+"""What was learned as files other programs read, each file named for the programs that read it right.
+
+ComfyUI finds only some layers of diffusers' file and not their alpha, diffusers finds everything in both.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from facechain.engines.diffusion.lora_maths import change
 from facechain.engines.diffusion.names import dotted, underscored
 from facechain.engines.lora.adapters import NAME, Adapters
 from facechain.engines.lora.job import write_whole
 
+DIFFUSERS = "lora_diffusers.safetensors"
+WEBUI = "lora_webui_comfyui.safetensors"  # A1111, Forge, ComfyUI and kohya's scripts
+_FORMERLY = "lora.safetensors"  # DIFFUSERS, in trainings of earlier versions
+
 Layers = dict[tuple[str, str], dict[str, Any]]  # (part, path) → down, up, magnitude
 
 _ROLES = {"lora_A.weight": "down", "lora_B.weight": "up", "lora_magnitude_vector": "magnitude"}
+
+
+def weights_in(result: Path) -> Path:
+    """The file in a training's result that we paint with."""
+    former = result / _FORMERLY
+    return former if former.is_file() else result / DIFFUSERS
 
 
 def layers_of(adapters: Adapters) -> Layers:
@@ -55,7 +69,13 @@ def write_peft(adapters: Adapters, path: Path, notes: Mapping[str, Any]) -> None
 
 
 def write_kohya(pipe: Any, adapters: Adapters, path: Path, notes: Mapping[str, Any]) -> None:
-    """One alpha a layer, as trained: diffusers' own exporter writes the rank there, which changes the strength."""
+    """Plain LoRA in kohya's names. One alpha a layer, as trained: diffusers' own exporter writes the rank there, which
+    changes the strength.
+
+    A DoRA is written as its whole change (`_as_lora`): each program takes its magnitudes (`dora_scale`) for something
+    else. A1111 has them by input, ComfyUI divides by the norms of the unchanged weight, kohya's scripts and diffusers
+    leave them out.
+    """
     import torch
     from safetensors.torch import save
 
@@ -64,20 +84,20 @@ def write_kohya(pipe: Any, adapters: Adapters, path: Path, notes: Mapping[str, A
     tensors = {}
     for (part, layer), roles in layers_of(adapters).items():
         name = underscored(pipe, part, layer)[0]
-        tensors[f"{name}.lora_down.weight"] = roles["down"]
-        tensors[f"{name}.lora_up.weight"] = roles["up"]
-        tensors[f"{name}.alpha"] = torch.tensor(alpha)
+        roles["alpha"] = torch.tensor(alpha)
         if "magnitude" in roles:
-            # By output, as LyCORIS and ComfyUI divide it by the norms: one axis for each of the weight's.
-            weight = getattr(pipe, part).get_submodule(layer).weight
-            tensors[f"{name}.dora_scale"] = roles["magnitude"].reshape(-1, *[1] * (weight.dim() - 1))
+            weight = getattr(pipe, part).get_submodule(layer).weight.detach()
+            by_output = {"magnitude": roles["magnitude"].flatten()}  # peft pads a convolution's
+            roles = _as_lora(change(roles | by_output, weight.cpu()))
+        endings = {"down": "lora_down.weight", "up": "lora_up.weight", "alpha": "alpha"}
+        tensors |= {f"{name}.{endings[role]}": value for role, value in roles.items()}
     xl = hasattr(pipe, "text_encoder_2")
     base = "stable-diffusion-xl-v1-base" if xl else "stable-diffusion-v1"
     metadata = {
         "ss_network_module": "networks.lora",
         "ss_network_dim": str(rank),
         "ss_network_alpha": str(alpha),
-        "ss_network_args": json.dumps({"dora_wd": True} if config.use_dora else {}),
+        "ss_network_args": json.dumps({}),
         "ss_base_model_version": "sdxl_base_v1-0" if xl else "sd_v1",
         "ss_v2": "False",
         "ss_output_name": str(notes.get("title", "person")),
@@ -99,5 +119,23 @@ def write_kohya(pipe: Any, adapters: Adapters, path: Path, notes: Mapping[str, A
     plain = save(tensors)
     # As kohya's scripts do: over what follows the header of a file without metadata.
     length = int.from_bytes(plain[:8], "little")
-    metadata["sshs_model_hash"] = hashlib.sha256(plain[8 + length :]).hexdigest()
+    metadata["sshs_model_hash"] = hashlib.sha256(memoryview(plain)[8 + length :]).hexdigest()
+    del plain  # as large as a good part of the base, for a DoRA
     write_whole(path, save(tensors, metadata))
+
+
+def _as_lora(delta: Any) -> dict[str, Any]:
+    """ΔW (out, in, …) as a LoRA of scale 1: itself times an identity matrix, for no smaller rank holds a DoRA's change.
+
+    In half precision, the largest power of two in the identity: within 0.05 % of the change. There is no alpha, for
+    diffusers mixes up those of layers of different ranks.
+    """
+    import torch
+
+    out, into = delta.shape[0], delta.shape[1]
+    size = torch.exp2(delta.abs().max().log2().ceil().clamp(-14, 15))  # what half precision holds exactly
+    shares = (delta / size).half().contiguous()
+    if delta.dim() == 2 and into < out:
+        return {"up": shares, "down": (torch.eye(into) * size).half()}
+    identity = (torch.eye(out) * size).half().reshape(out, out, *[1] * (delta.dim() - 2))
+    return {"up": identity, "down": shares}

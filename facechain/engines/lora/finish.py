@@ -6,7 +6,7 @@ import json
 import shutil
 
 from facechain.engines.lora import memory
-from facechain.engines.lora.export import write_kohya, write_peft
+from facechain.engines.lora.export import DIFFUSERS, WEBUI, write_kohya, write_peft
 from facechain.engines.lora.job import Job, read_examples, write_whole
 from facechain.engines.lora.learner import Learner
 from facechain.engines.lora.likeness import Curve, Point, Score
@@ -38,8 +38,8 @@ def finish(job: Job, learner: Learner, losses: list[float], curve: Curve, score:
     part = job.folder / ".result.part"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
-    write_peft(adapters, part / "lora.safetensors", notes)
-    write_kohya(learner.pipe, adapters, part / "lora_kohya.safetensors", notes)
+    write_peft(adapters, part / DIFFUSERS, notes)
+    write_kohya(learner.pipe, adapters, part / WEBUI, notes)
     if curve.points:
         keep_curve(job, curve, step)
     write_whole(part / "result.json", json.dumps({**notes, "losses": losses}, indent=1).encode())

@@ -7,7 +7,7 @@ checkpoints/        step-000100/ …
 validation/         pictures of each validation
 curve.json .png     likeness by step
 memory.json         planned and measured
-result/             lora.safetensors (PEFT), lora_kohya.safetensors, result.json; there only when done
+result/             lora_diffusers.safetensors, lora_webui_comfyui.safetensors, result.json; there only when done
 """
 
 from __future__ import annotations
