@@ -56,6 +56,8 @@ def settings(pairs: Iterable[str]) -> dict[str, Any]:
 
 T = TypeVar("T")
 
+MOST_CROP_SIDE_PX = 4096
+
 
 def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     """A dataclass from a mapping; nested dataclasses and tuples of them are built too.
@@ -131,7 +133,10 @@ def _app(file: Path, changed_ns: int, workspace: str, models: str) -> App:
     values = read_toml(file)
     for key, named in (("workspace", workspace), ("models", models)):
         values[key] = named or values.get(key, key)
-    return build(App, values, str(file))
+    app = build(App, values, str(file))
+    if not 0 < app.crop_px <= MOST_CROP_SIDE_PX:
+        raise ConfigError(f"{file}: crop_px is {app.crop_px}.", f"Expected 1 to {MOST_CROP_SIDE_PX} pixels.")
+    return app
 
 
 def read_styles(configs: Path) -> dict[str, Style]:

@@ -6,14 +6,15 @@ import contextlib
 import errno
 import os
 import re
+import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from facechain.errors import StoreError
+from facechain.errors import Conflict, StoreError
 
 POLL_SECONDS = 0.002  # short, or a busy neighbour always comes first
 PATIENCE_SECONDS = 120.0
@@ -51,6 +52,32 @@ def write(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def save(path: Path, chunks: Iterable[bytes], option: str = "--out") -> int:
+    """A new file only its owner may read, there when it is whole; returns its bytes.
+
+    Raises Conflict when there is one already, StoreError, naming the `option` that says where, when it cannot be
+    written.
+    """
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        if path.exists():
+            raise Conflict(f"{path} is there already.", f"Give another name with {option}, or remove it.")
+        with os.fdopen(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
+            for chunk in chunks:
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+            size = file.tell()
+        move(part, path)
+        return size
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be written: {error.strerror}.", f"Free some space, or choose another place with {option}."
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:

@@ -13,6 +13,9 @@
     │   ├── PackError              a model is missing, wrong or not allowed
     │   │   ├── PackMissing        not fetched yet
     │   │   └── HashMismatch       bytes are not the ones the manifest promises
+    │   ├── ArchiveError           an archive is damaged, changed or not for this passphrase
+    │   │   ├── PassphraseMissing  it is encrypted
+    │   │   └── SignerUnknown      signed with a key that is not trusted here
     │   ├── StoreError             the disk is full, read-only or the name is unsafe
     │   ├── Missing                there is no such job, portrait, style or upload
     │   └── Conflict               it clashes with what is already there
@@ -68,6 +71,26 @@ class PackMissing(PackError): ...
 
 
 class HashMismatch(PackError): ...
+
+
+class ArchiveError(UserError): ...
+
+
+class PassphraseMissing(ArchiveError):
+    def __init__(self, next_step: str = "Give its passphrase.") -> None:
+        super().__init__("The archive is encrypted.", next_step)
+
+
+class SignerUnknown(ArchiveError):
+    """`fingerprint` is that of the key it is signed with."""
+
+    def __init__(self, fingerprint: str) -> None:
+        super().__init__(
+            f"The archive is signed with a key this workspace does not know: {fingerprint}.",
+            "Compare it with what the sender's `facechain workspace key` prints; if they are equal, import it again"
+            f" trusting this signer: --trust-signer {fingerprint} (trust_signer in the API).",
+        )
+        self.fingerprint = fingerprint
 
 
 class StoreError(UserError): ...

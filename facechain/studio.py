@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import IO, TYPE_CHECKING, BinaryIO
 
 from facechain.config import App
 from facechain.errors import EngineError, Missing, PersonMissing, PhotoError, TemplateError, UserError
@@ -16,7 +17,7 @@ from facechain.judge.rank import rank
 from facechain.people.cluster import cluster
 from facechain.people.consent import checked, consent
 from facechain.people.enrol import enrol
-from facechain.people.names import slug
+from facechain.people.names import safe_name, slug
 from facechain.photos.album import look
 from facechain.photos.crop import Framing
 from facechain.photos.intake import Intake, intake
@@ -44,7 +45,15 @@ from facechain.types import Call, Face, Person, Pixels, Portrait, Rejection, Req
 if TYPE_CHECKING:
     from facechain.packs.fetch import Packs
     from facechain.photos.tags import AgeReader
-    from facechain.store.workspace import KeptPhoto, KeptPortrait, PersonSummary, Training, Workspace
+    from facechain.store.check import Finding
+    from facechain.store.workspace import (
+        ImportedPerson,
+        KeptPhoto,
+        KeptPortrait,
+        PersonSummary,
+        Training,
+        Workspace,
+    )
 
 
 _LONGEST_CAPTION = 1000
@@ -249,14 +258,74 @@ class Studio:
         """How far the newest training of a person has come: its curve of likeness and the pictures on the way."""
         return self.tools.workspace.training(slug(name))
 
+    def export_person(self, name: str, passphrase: str = "", tick: Tick = silent) -> Iterator[bytes]:
+        """A signed archive of a person, chunk by chunk: consent, photos, crops, trainings, and portraits of them alone.
+
+        Encrypted when there is a passphrase. Raises PersonMissing or ArchiveError before the first chunk.
+        """
+        checked(self.person(name).consent)
+        return self.tools.workspace.export_person(slug(name), passphrase=passphrase, tick=tick)
+
+    def import_person(
+        self,
+        archive: IO[bytes],
+        *,
+        name: str = "",
+        passphrase: str = "",
+        trust_signer: str = "",
+        tick: Tick = silent,
+    ) -> ImportedPerson:
+        """The person of an archive, under their own name or another.
+
+        Archives of our own key are taken, and of the key whose fingerprint is `trust_signer`. Raises SignerUnknown for
+        others, ConsentMissing, PersonExists, and ArchiveError for a wrong passphrase and a damaged or changed archive.
+        """
+        return self.tools.workspace.import_person(
+            archive,
+            name=safe_name(name) if name else "",
+            slug_of=slug,
+            check=lambda person: checked(person.consent),
+            trusted=lambda signer: signer == trust_signer,
+            passphrase=passphrase,
+            tick=tick,
+        )
+
     def lend(self, name: str) -> bytes:
         """What another machine needs to paint and judge a person: crops, consent and what was learned of them."""
-        return self.tools.workspace.lend(slug(name))
+        return b"".join(self.tools.workspace.export_person(slug(name), complete=False))
 
-    def borrow(self, name: str, parcel: bytes) -> None:
-        """Somebody another machine has lent. Raises ConsentMissing when their consent did not come along."""
-        self.tools.workspace.borrow(slug(name), parcel)
-        checked(self.person(name).consent)
+    def borrow(self, name: str, lent: bytes) -> None:
+        """Somebody whom the machine that leads the batch has lent. Raises ConsentMissing, ArchiveError."""
+        self.tools.workspace.import_person(
+            io.BytesIO(lent),
+            slug_of=slug,
+            check=lambda person: checked(person.consent),
+            trusted=lambda signer: True,  # the cluster's own connection brought it
+        )
+
+    # ── the workspace ────────────────────────────────────────────────────────────────────────────
+
+    def check_workspace(self, tick: Tick = silent) -> tuple[Finding, ...]:
+        """What is damaged in the workspace, every file having been read."""
+        return self.tools.workspace.check(tick)
+
+    def rebuild_index(self) -> None:
+        """Makes the database's index of people and portraits anew from the folders."""
+        self.tools.workspace.rebuild()
+
+    def key_fingerprint(self) -> str:
+        """What others compare when they import an archive of this workspace."""
+        return self.tools.workspace.key_fingerprint()
+
+    def backup(self, passphrase: str = "", tick: Tick = silent) -> Iterator[bytes]:
+        """A signed archive of all people, portraits, trainings and users, chunk by chunk."""
+        return self.tools.workspace.backup(passphrase, tick)
+
+    def restore(self, archive: IO[bytes], *, passphrase: str = "", trust_signer: str = "", tick: Tick = silent) -> int:
+        """Fills an empty workspace from a backup; returns the number of files. Raises as `import_person` does."""
+        return self.tools.workspace.restore(
+            archive, trusted=lambda signer: signer == trust_signer, passphrase=passphrase, tick=tick
+        )
 
     # ── portraits ────────────────────────────────────────────────────────────────────────────────
 

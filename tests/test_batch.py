@@ -1,15 +1,14 @@
 """Batches: what a table asks for is made once, whoever is stopped on the way, and the report says what became of it."""
 
 import csv
-import io
-import zipfile
+import hashlib
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import store_kit
 
-from facechain import disk
+from facechain import bootstrap, disk
 from facechain.errors import (
     Cancelled,
     ConfigError,
@@ -18,11 +17,9 @@ from facechain.errors import (
     EngineError,
     FaceChainError,
     PersonMissing,
-    StoreError,
 )
 from facechain.jobs import batch, report, sheet
 from facechain.jobs.batch import Done
-from facechain.store.parcel import unpack
 from facechain.store.workspace import Workspace
 
 STYLED = sheet.Defaults(styles=("plain",))
@@ -238,25 +235,16 @@ def test_a_batch_runs_once_at_a_time(tmp_path):
 
 
 def test_a_person_is_lent_without_photos_and_portraits(tmp_path):
-    ours, theirs = Workspace(tmp_path / "ours"), Workspace(tmp_path / "theirs")
+    ours, theirs = bootstrap.studio_at(tmp_path / "ours"), bootstrap.studio_at(tmp_path / "theirs")
     photo = tmp_path / "photo.png"
-    photo.write_bytes(b"not looked at")
-    ours.save_person("ada", store_kit.person("Ada"), [photo])
-    store_kit.keep(ours, ours.new_run("ada"), store_kit.portrait("1-0000"))
+    photo.write_bytes(b"a photo")
+    crops = (store_kit.crop(0, hashlib.sha256(b"a photo").hexdigest()),)
+    ours.tools.workspace.save_person("ada", store_kit.person("ada", crops=crops), [photo])
+    run = ours.tools.workspace.new_run("ada")
+    store_kit.keep(ours.tools.workspace, run, store_kit.portrait("1-0000", ("ada",)))
     theirs.borrow("ada", ours.lend("ada"))
-    mine, lent = ours.load_person("ada"), theirs.load_person("ada")
+    mine, lent = ours.person("ada"), theirs.person("ada")
     assert lent.consent == mine.consent
     assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(mine.crops, lent.crops, strict=True))
     assert theirs.portraits() == ()
-    assert not (theirs.folder / "people" / "ada" / "photos").exists()
-
-
-def test_a_parcel_is_opened_nowhere_else_and_a_damaged_one_is_named(tmp_path):
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w") as parcel:
-        parcel.writestr("../beside.txt", "out")
-    (tmp_path / "home").mkdir()
-    unpack(made.getvalue(), tmp_path / "home")
-    assert [path.name for path in tmp_path.iterdir()] == ["home"]
-    with pytest.raises(StoreError, match="parcel"):
-        unpack(made.getvalue()[:40], tmp_path / "home")
+    assert not list((theirs.tools.workspace.folder / "people" / "ada" / "photos").iterdir())

@@ -58,7 +58,7 @@ def _expand(argument: str) -> list[str]:
 @pytest.mark.parametrize("arguments", list(_commands()))
 def test_commands_in_the_documents_run(arguments, at_home):
     """In the order of the documents, as a reader would type them."""
-    if arguments[0] == "make" and not Path("workspace/people/ada").exists():
+    if arguments[0] == "make" or arguments[:2] == ["people", "export"]:  # refused when she is there already
         _enrol()
     words = [word for argument in arguments for word in _expand(argument)]
     if words[:2] == ["make", "Ada"] and "--count" not in words:
@@ -87,7 +87,7 @@ def test_links_lead_somewhere(document):
 
 
 def test_every_command_is_documented():
-    text = (ROOT / "README.md").read_text("utf-8")
+    text = "\n".join(document.read_text("utf-8") for document in DOCUMENTS)
     import typer.main
 
     command = typer.main.get_command(app)

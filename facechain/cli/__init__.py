@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from facechain import __version__
-from facechain.cli import batch, jobs, make, packs, people, photos, serve, system, users
+from facechain.cli import batch, jobs, make, packs, people, photos, serve, system, users, workspace
 from facechain.errors import Cancelled, FaceChainError
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app.add_typer(photos.app, name="photos")
 app.add_typer(packs.app, name="packs")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(users.app, name="users")
+app.add_typer(workspace.app, name="workspace")
 for command in (
     make.train,
     make.make,

@@ -1,4 +1,4 @@
-"""facechain people add | list | show | forget"""
+"""facechain people add | list | show | export | import | forget"""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from facechain import disk
+from facechain.cli.archives import Archive, Encrypt, Out, TrustSigner, new_passphrase, opened
 from facechain.cli.options import Json
 
 app = typer.Typer(help="The people portraits are made of.", no_args_is_help=True)
@@ -71,6 +73,45 @@ def show_(name: str, as_json: Json = False) -> None:
     show.crops(person.crops, person.held_out, ())
     agreed = person.consent
     typer.echo(f"\nConsent of {agreed.given_by} on {agreed.when:%Y-%m-%d} for: {agreed.purpose}")
+
+
+@app.command()
+def export(name: str, out: Out, encrypt: Encrypt = False, as_json: Json = False) -> None:
+    """Write a person to one signed archive: consent, photos, trainings, and portraits that show nobody else."""
+    from facechain.bootstrap import studio
+    from facechain.cli import show
+
+    passphrase = new_passphrase(encrypt)
+    with show.downloads(as_json) as tick:
+        size = disk.save(out, studio().export_person(name, passphrase, tick))
+    told = {"archive": str(out), "bytes": size, "signer": studio().key_fingerprint()}
+    typer.echo(show.as_json(told) if as_json else f"{out}: {show.size(size)}, signed with {told['signer']}.")
+
+
+@app.command("import")
+def import_(
+    archive: Archive,
+    name: Annotated[str, typer.Option(help="Another name than the person has in the archive.")] = "",
+    trust_signer: TrustSigner = "",
+    as_json: Json = False,
+) -> None:
+    """Add the person of an archive. One signed by another workspace is taken only with --trust-signer."""
+    from facechain.bootstrap import studio
+    from facechain.cli import show
+
+    with show.downloads(as_json) as tick:
+        imported = opened(
+            archive,
+            lambda file, passphrase: studio().import_person(
+                file, name=name, passphrase=passphrase, trust_signer=trust_signer, tick=tick
+            ),
+        )
+    if as_json:
+        typer.echo(show.as_json(imported))
+        return
+    person = imported.person
+    typer.echo(f"{person.name}: {person.photos + person.held_out} photos, {person.portraits} portraits.")
+    typer.echo(f"Consent of {person.consent.given_by} on {person.consent.when:%Y-%m-%d} for: {person.consent.purpose}")
 
 
 @app.command()

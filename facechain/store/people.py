@@ -7,6 +7,8 @@ import io
 import json
 import re
 import threading
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -17,10 +19,13 @@ import numpy as np
 from PIL import Image
 
 from facechain import disk
+from facechain.config import MOST_CROP_SIDE_PX
 from facechain.errors import PersonError, StoreError
 from facechain.types import Consent, Crop, Embedding, Face, Person, Pixels, Pose, Tag
 
 SHEET = "person.json"
+MOST_CROP_PX = MOST_CROP_SIDE_PX**2
+MOST_CROP_BYTES = 8 * MOST_CROP_PX  # PNG of noise (3 bytes a pixel), mask (4), and the small rest
 
 # numpy parses headers of arrays with `ast`, which CPython 3.11 now and then fails at when several threads do so.
 _reading = threading.Lock()
@@ -150,9 +155,16 @@ def _crop(folder: Path, photo_id: str) -> Path:
 
 
 def _arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
-    """These arrays of a crop's file, or all."""
-    with _reading, np.load(path, allow_pickle=False) as stored:
-        return {name: stored[name] for name in names or stored.files}
+    """These arrays of a crop's file, or all. Raises OSError or ValueError when it is damaged or unpacks to too much."""
+    try:
+        with zipfile.ZipFile(path) as members:  # which never reads more of a member than its size says
+            unpacked_bytes = sum(member.file_size for member in members.infolist())
+        if unpacked_bytes > MOST_CROP_BYTES:
+            raise ValueError(f"{path.name} unpacks to {unpacked_bytes:,} bytes, expected at most {MOST_CROP_BYTES:,}")
+        with _reading, np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in names or stored.files}
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, MemoryError) as error:
+        raise ValueError(f"{path.name} is damaged: {error}") from error
 
 
 def _read_photo(path: Path, held_out: bool) -> KeptPhoto:
@@ -230,6 +242,8 @@ def _read_crop(path: Path) -> Crop:
     if "embedding" in arrays:
         embedding = Embedding(vector=arrays["embedding"], recogniser=about["recogniser"], unit_norm=about["unit_norm"])
     with Image.open(io.BytesIO(arrays["png"].tobytes()), formats=("PNG",)) as picture:
+        if picture.width * picture.height > MOST_CROP_PX:
+            raise ValueError(f"{path.name} holds a picture of {picture.width} × {picture.height} px")
         pixels = np.array(picture.convert("RGB"))
     return Crop(
         photo_id=about["photo_id"],

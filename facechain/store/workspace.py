@@ -4,6 +4,7 @@ people/<slug>/person.json                     who, consent, which photos are lea
 people/<slug>/photos/<photo id>.<ending>      photos as they came
 people/<slug>/crops/<photo id>.npz            what intake made of them
 people/<slug>/portraits/<run>/<id>.png .json  pictures with their sidecars
+signing.key                                   signs exports and backups; made when first needed, never exported
 records.sqlite                                an index of all this; may be deleted at any time
 .staging/<token>/ <token>.lock                being built; moved into place when whole, swept when its lock is free
 .lock                                         held by whoever changes any of the above
@@ -17,14 +18,15 @@ import secrets
 import shutil
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from facechain import disk
-from facechain.errors import Missing, PersonError, PersonExists, PersonMissing, StoreError
+from facechain.errors import Conflict, Missing, PersonError, PersonExists, PersonMissing, StoreError
+from facechain.protocols import Tick, silent
 from facechain.store.learned import Training, newest_training
-from facechain.store.parcel import pack, unpack
 from facechain.store.people import (
     SHEET,
     KeptPhoto,
@@ -49,9 +51,19 @@ from facechain.store.portraits import (
 from facechain.types import Person, Portrait, Tag, Verdict
 
 if TYPE_CHECKING:
+    from nacl.signing import SigningKey
+
+    from facechain.store.check import Finding
     from facechain.store.records import Records
 
-__all__ = ["KeptPhoto", "KeptPortrait", "PersonSummary", "Training", "Workspace"]
+__all__ = ["ImportedPerson", "KeptPhoto", "KeptPortrait", "PersonSummary", "Training", "Workspace"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportedPerson:
+    person: PersonSummary
+    signer: str  # fingerprint of the key the archive was signed with
+    own: bool  # whether that is this workspace's own key
 
 
 class Workspace:
@@ -143,19 +155,58 @@ class Workspace:
         """The newest training of the person, as far as it has come. None when there was none."""
         return newest_training(self.learned(slug))
 
-    def lend(self, slug: str) -> bytes:
-        """A person for another workspace, without photos and portraits."""
-        return pack(self._known(slug))
+    def export_person(
+        self, slug: str, *, passphrase: str = "", complete: bool = True, tick: Tick = silent
+    ) -> Iterator[bytes]:
+        """A signed archive of the person, chunk by chunk; without photos and portraits unless `complete`.
 
-    def borrow(self, slug: str, parcel: bytes) -> None:
-        """A person another workspace has lent. Raises PersonExists, or StoreError for a damaged parcel."""
+        Raises PersonMissing and ArchiveError (for a short passphrase) at once, Conflict when the person is changed or
+        forgotten meanwhile.
+        """
+        from facechain.store import archive, bundle
+
+        home = self._known(slug)
+        return archive.pack(
+            "person", home, bundle.person_files(home, complete=complete), self._signing_key(), passphrase, tick
+        )
+
+    def import_person(
+        self,
+        source: IO[bytes],
+        *,
+        name: str = "",
+        slug_of: Callable[[str], str],
+        check: Callable[[Person], object],
+        trusted: Callable[[str], bool] = lambda fingerprint: False,
+        passphrase: str = "",
+        tick: Tick = silent,
+    ) -> ImportedPerson:
+        """Keeps the person of an archive, all or nothing, under their own name or another.
+
+        `check` may raise to refuse the person; `trusted` says whose archives are taken besides our own, by the key's
+        fingerprint. Raises ArchiveError, SignerUnknown or PersonExists.
+        """
+        from facechain.store import archive, bundle, signing
+
+        own = signing.own_fingerprint(self.folder)
         with self._building() as staging:
-            unpack(parcel, staging)
-            (staging / "portraits").mkdir()
+            manifest = archive.unpack(
+                source,
+                staging,
+                "person",
+                allowed=bundle.is_person_path,
+                trusted=lambda signer: signer == own or trusted(signer),
+                passphrase=passphrase,
+                tick=tick,
+            )
+            slug, person = bundle.adopt(staging, name, slug_of)
+            check(person)
             with self._alone():
                 self.check_free(slug)
                 self._people.mkdir(exist_ok=True)
                 disk.move(staging, self._home(slug))
+                summary = read_summary(self._home(slug))
+        return ImportedPerson(person=summary, signer=manifest.signer, own=manifest.signer == own)
 
     # ── portraits ────────────────────────────────────────────────────────────────────────────────
 
@@ -254,10 +305,106 @@ class Workspace:
             after = (after[0], f"people/{person}/portraits/{run}/{id}.json")
         return self._fresh_records().page(slug, after=after, limit=limit, **wanted)
 
+    # ── all of it ────────────────────────────────────────────────────────────────────────────────
+
     def rebuild(self) -> None:
         """Makes the records database anew from the folders."""
         with self._alone():
             self._records().rebuild()
+
+    def check(self, tick: Tick = silent) -> tuple[Finding, ...]:
+        """What is damaged, every file having been read, and whether the index agrees with the folders."""
+        from facechain.store.check import Finding, examine
+
+        found = list(examine(self.folder, tick))
+        if self._people.is_dir() and (why := self._index_differs()):
+            step = "Run `facechain workspace rebuild`."
+            found.append(Finding(path=self._database.name, what=why, next_step=step))
+        return tuple(found)
+
+    def _index_differs(self) -> str:
+        """How the index, brought up to date, disagrees with one made anew in memory; "" when it does not."""
+        anew = self._records("sqlite://")
+        try:
+            anew.sync()
+        except StoreError:  # the folders are at fault, and what is damaged there was found already
+            return ""
+        try:
+            kept = self._fresh_records().portraits()
+        except StoreError as error:
+            return error.what
+        same = [vars(portrait) for portrait in kept] == [vars(portrait) for portrait in anew.portraits()]
+        return "" if same else "The index of portraits differs from the folders."
+
+    def key_fingerprint(self) -> str:
+        """Of the key that signs this workspace's archives; it is made now if there is none yet."""
+        from facechain.store import signing
+
+        return signing.fingerprint(bytes(self._signing_key().verify_key))
+
+    def backup(self, passphrase: str = "", tick: Tick = silent) -> Iterator[bytes]:
+        """A signed archive of everybody, their portraits and trainings, and of the server's users.
+
+        Raises ArchiveError for a short passphrase, Conflict when a file is changed or deleted meanwhile.
+        """
+        from facechain.store import archive, bundle
+
+        paths = bundle.workspace_files(self.folder)
+        return archive.pack("workspace", self.folder, paths, self._signing_key(), passphrase, tick)
+
+    def restore(
+        self,
+        source: IO[bytes],
+        *,
+        trusted: Callable[[str], bool] = lambda fingerprint: False,
+        passphrase: str = "",
+        tick: Tick = silent,
+    ) -> int:
+        """Fills an empty workspace from a backup; returns how many files that were.
+
+        Raises Conflict when it is not empty, and ArchiveError or SignerUnknown as `import_person` does.
+        """
+        from facechain.store import archive, bundle, signing
+
+        self._check_empty()
+        own = signing.own_fingerprint(self.folder)
+        with self._building() as staging:
+            manifest = archive.unpack(
+                source,
+                staging,
+                "workspace",
+                allowed=bundle.is_workspace_path,
+                trusted=lambda signer: signer == own or trusted(signer),
+                passphrase=passphrase,
+                tick=tick,
+            )
+            for sheet in (*staging.glob(f"people/*/{SHEET}"), *staging.glob(f"users/*/people/*/{SHEET}")):
+                bundle.add_folders(sheet.parent)
+            with self._alone():
+                self._check_empty()
+                for part in sorted(staging.iterdir()):
+                    target = self.folder / part.name
+                    if target.is_dir():
+                        target.rmdir()
+                    disk.move(part, target)
+        return len(manifest.entries)
+
+    def _check_empty(self) -> None:
+        from facechain.store import bundle
+
+        if next(bundle.workspace_files(self.folder), None) is not None:
+            raise Conflict(
+                f"{self.folder} holds people or users already.",
+                "Restore into an empty folder: facechain --workspace FOLDER workspace restore FILE",
+            )
+
+    def _signing_key(self) -> SigningKey:
+        from facechain.store import signing
+
+        if (self.folder / signing.FILE).exists():  # also where the workspace cannot be written
+            return signing.signing_key(self.folder)
+        with self._alone():
+            return signing.signing_key(self.folder)
 
     # ── small things ─────────────────────────────────────────────────────────────────────────────
 
