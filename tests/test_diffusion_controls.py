@@ -7,7 +7,7 @@ import pytest
 import tiny
 
 from facechain.engines.diffusion.controls import arguments, open_net
-from facechain.errors import EngineError, PackMissing, PhotoError, UserError
+from facechain.errors import EngineError, PackError, PackMissing, PhotoError, UserError
 from facechain.portraits.guide import OPTION, faceless, fitted, guides
 
 torch = pytest.importorskip("torch")
@@ -224,7 +224,7 @@ def test_a_network_for_another_family_is_refused(sd15, sdxl, tmp_path):
     folder = tiny.controlnet(tmp_path / "net", sdxl, embedding=(16, 32, 96, 256))
     with pytest.raises(EngineError, match="another family of bases"):
         open_net(folder, unet(sd15))
-    with pytest.raises(EngineError, match="no ControlNet for this base"):
+    with pytest.raises(PackError, match=r"(lacks|wrongly shaped) tensors"):
         open_net(next(folder.glob("*.safetensors")), unet(sd15))
 
 
@@ -233,9 +233,15 @@ def test_what_is_no_network_is_refused(sd15, tmp_path):
 
     of = unet(sd15)
     (tmp_path / "net.pth").write_bytes(b"x")
-    with pytest.raises(EngineError, match="may run code"):
+    with pytest.raises(PackError, match=r"net\.pth is cut short or not a weight file"):
         open_net(tmp_path / "net.pth", of)
     save_file({"conv_in.weight": torch.zeros(16, 4, 3, 3)}, tmp_path / "part.safetensors")
-    for nothing in (sd15, tmp_path / "part.safetensors"):
-        with pytest.raises(EngineError, match="no ControlNet for this base"):
-            open_net(nothing, of)
+    with pytest.raises(PackError, match=r"The ControlNet part\.safetensors lacks tensors"):
+        open_net(tmp_path / "part.safetensors", of)
+    save_file({"other": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(EngineError, match=r"other\.safetensors is no ControlNet"):
+        open_net(tmp_path / "other.safetensors", of)
+    with pytest.raises(EngineError, match="is no ControlNet but a UNet2DConditionModel"):
+        open_net(sd15 / "unet", of)
+    with pytest.raises(PackMissing, match=r"lacks config\.json"):
+        open_net(sd15, of)

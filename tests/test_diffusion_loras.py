@@ -10,7 +10,7 @@ from facechain.engines.diffusion.lora_files import read_lora
 from facechain.engines.diffusion.lora_maths import change
 from facechain.engines.diffusion.loras import LoraRef, named_loras, put_in
 from facechain.engines.diffusion.names import clip_path, layers, ldm_path, underscored
-from facechain.errors import EngineError
+from facechain.errors import EngineError, PackError
 
 torch = pytest.importorskip("torch")
 RANK, ALPHA = 4, 3.0
@@ -286,7 +286,7 @@ def test_a_file_that_was_cut_is_refused(unchanged, tmp_path):
     file = kohya(unchanged, tmp_path / "cut.safetensors")
     for length in (len(file.read_bytes()) - 1, 2000, 4, 0):
         file.write_bytes(file.read_bytes()[:length])
-        with pytest.raises(EngineError, match=r"cut\.safetensors .*Download"):
+        with pytest.raises(PackError, match=r"cut\.safetensors .*Download"):
             read_lora(file, unchanged)
 
 

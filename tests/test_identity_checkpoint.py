@@ -105,7 +105,7 @@ def test_truncated_files_are_refused(kind, at):
     whole = path.read_bytes()
     for keep in (0, 3, 100, len(whole) // 2, len(whole) - len(whole) // 1000 - 1):
         path.write_bytes(whole[:keep])
-        with pytest.raises(PackError, match="cut short or not a weight file"):
+        with pytest.raises(PackError, match=r"is cut short( or not a weight file|: [\d,]+ of [\d,]+ bytes)"):
             open_checkpoint(path, kinds=ALL, layout=SMALL)
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import json
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from facechain.engines.diffusion.base import OPENING
+from facechain.engines.diffusion.conventions import ldm_controlnet, same, under
+from facechain.engines.diffusion.networks import Weights, build, fill, open_folder
 from facechain.errors import EngineError
 from facechain.types import Pixels
 
@@ -32,26 +31,25 @@ class Control:
 
 
 def open_net(path: Path, unet: Any) -> Any:
-    """A ControlNet for this UNet, in its precision, from a diffusers folder or one safetensors file.
+    """A ControlNet for this UNet, in its precision, from a diffusers folder or one weight file.
 
-    Raises EngineError when it is none, or was made for another family of bases.
+    Raises PackMissing, PackError for damaged files, EngineError when it was made for another family of bases.
     """
+    title = f"the ControlNet {path.name}"
+    net = (
+        open_folder(lambda config: _make(config, unet, path), path, title) if path.is_dir() else _of(path, unet, title)
+    )
+    return net.to(unet.dtype)
+
+
+def _make(config: Mapping[str, Any], unet: Any, path: Path) -> Any:
     from diffusers.models.controlnets.controlnet import ControlNetModel
 
-    if path.is_file() and path.suffix != ".safetensors":
-        raise EngineError(f"{path.name} may run code when opened.", "Convert it to .safetensors first.")
-    try:
-        with OPENING:
-            if path.is_dir():
-                net = ControlNetModel.from_pretrained(path, dtype=unet.dtype, local_files_only=True)
-            else:
-                net = _from_file(path, unet)
-    except (OSError, ValueError, RuntimeError, TypeError) as error:  # whatever the reader stumbles over
-        what = f"{path.name} is no ControlNet for this base: {str(error).splitlines()[0]}"
-        raise EngineError(what, "Give a diffusers folder or a .safetensors file made for the base's family.") from None
-    made_for: Any = net.config
-    width, needed = made_for.cross_attention_dim, unet.config.cross_attention_dim
-    if width != needed or made_for.addition_embed_type != unet.config.addition_embed_type:
+    if (found := config.get("_class_name", wanted := "ControlNetModel")) != wanted:
+        raise EngineError(f"{path.name} is no ControlNet but a {found}.", f"Choose one of the kind {wanted}.")
+    net: Any = ControlNetModel.from_config(dict(config))
+    width, needed = net.config.cross_attention_dim, unet.config.cross_attention_dim
+    if width != needed or net.config.addition_embed_type != unet.config.addition_embed_type:
         raise EngineError(
             f"{path.name} is a ControlNet for another family of bases: it reads words {width} wide, not {needed}.",
             "Give one made for the base's family.",
@@ -59,17 +57,17 @@ def open_net(path: Path, unet: Any) -> Any:
     return net
 
 
-def _from_file(path: Path, unet: Any) -> Any:
+def _of(file: Path, unet: Any, title: str) -> Any:
     """A file holds no configuration: a ControlNet is shaped as the UNet it was copied from."""
     from diffusers.models.controlnets.controlnet import ControlNetModel
 
     shared = set(inspect.signature(ControlNetModel.__init__).parameters) - {"self"}
     config = {key: value for key, value in unet.config.items() if key in shared}
-    with tempfile.TemporaryDirectory(prefix="facechain-layout-") as folder:
-        (Path(folder) / "config.json").write_text(json.dumps(config), "utf-8")
-        net = ControlNetModel.from_single_file(str(path), config=folder, dtype=unet.dtype, local_files_only=True)
-    if missing := [name for name, value in net.named_parameters() if value.is_meta]:
-        raise ValueError(f"{len(missing)} of its weights are missing")
+    net, weights = build(lambda: _make(config, unet, file), title), Weights.read(file, [file])
+    ldm = ldm_controlnet(net.config, unet.config)
+    if not fill(net, weights, (same, ldm, under("control_model.", ldm)), title):
+        raise EngineError(f"{file.name} is no ControlNet.", "Give a diffusers folder or a file with one.")
+    weights.refuse_surplus(title, {})
     return net
 
 

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from facechain.engines.diffusion.base import safetensors_shapes
 from facechain.engines.diffusion.lora_maths import change
 from facechain.engines.diffusion.names import spellings
+from facechain.engines.weights import read_header
 from facechain.errors import EngineError
 
 log = logging.getLogger(__name__)
@@ -125,7 +125,8 @@ def _tensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """All tensors by name, whole and of finite numbers, and the header's metadata."""
     from safetensors import SafetensorError, safe_open
 
-    safetensors_shapes(path)
+    if read_header(path) is None:
+        raise EngineError(f"{path.name} may run code when opened.", "Convert it to .safetensors first.")
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118

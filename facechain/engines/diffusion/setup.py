@@ -65,8 +65,9 @@ def fit(pipe: Any, setup: Setup) -> None:
     device = device_of(setup)
     if setup.channels_last:
         pipe.unet.to(memory_format=torch.channels_last)
-        pipe.vae.to(memory_format=torch.channels_last)
-    if setup.vae_tiling:
+        if pipe.vae is not None:
+            pipe.vae.to(memory_format=torch.channels_last)
+    if setup.vae_tiling and pipe.vae is not None:
         pipe.vae.enable_tiling()
         pipe.vae.enable_slicing()
     _offload(pipe, setup.offload, device)

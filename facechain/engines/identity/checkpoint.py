@@ -13,8 +13,8 @@ from facechain.engines.identity.layout import SD15, SDXL, Layout
 from facechain.engines.identity.methods import METHODS
 from facechain.engines.identity.naming import settle, structure_of
 from facechain.engines.identity.parts import Shapes
-from facechain.engines.identity.reading import read_tensors
 from facechain.engines.identity.sizes import SIZES
+from facechain.engines.weights import check_finite, read_tensors
 from facechain.errors import EngineError, PackError
 
 
@@ -39,7 +39,7 @@ def open_checkpoint(path: Path, *, kinds: tuple[str, ...], layout: Layout | None
     """
     if kind and kind not in kinds:
         raise EngineError(f"There is no kind {kind!r} here.", f"Use one of {', '.join(kinds)}.")
-    tensors = read_tensors(path)
+    tensors = {_renamed(key): value for key, value in read_tensors(path).items()}
     for mark, prefix in BARE.items():
         if mark in tensors:
             tensors = {prefix + key: value for key, value in tensors.items()}
@@ -51,7 +51,17 @@ def open_checkpoint(path: Path, *, kinds: tuple[str, ...], layout: Layout | None
     elif layout is not None:
         _check_family(structure, shapes, layout, METHODS[found].title)
         _check_keys(structure, shapes, layout, path)
+    if structure in BASELESS or layout is not None:
+        check_finite(tensors, path)
     return Checkpoint(kind=found, path=path, tensors=tensors)
+
+
+ALIASES = {"adapter_modules": "ip_adapter", "image_proj_model": "image_proj"}
+
+
+def _renamed(key: str) -> str:
+    top, *rest = key.split(".")
+    return ".".join([ALIASES.get(top, top), *rest])
 
 
 # Files that were written without the prefix of the part they hold: a key of theirs -> the prefix. transformers 5, for

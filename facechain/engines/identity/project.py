@@ -12,12 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from facechain.engines.diffusion.conventions import bare_clip_vision, clip_vision
+from facechain.engines.diffusion.networks import open_folder
 from facechain.engines.identity.align import chip
 from facechain.engines.identity.checkpoint import Checkpoint
 from facechain.engines.identity.clip import clip_pixels
 from facechain.engines.identity.evidence import Evidence
 from facechain.engines.identity.perceiver import Perceiver, TokenMlp
-from facechain.errors import EngineError, PackError, PackMissing
+from facechain.errors import EngineError, PackMissing
 
 MOST_FACES = 5  # Portrait was trained on up to five
 
@@ -75,26 +77,20 @@ def _tower(clip: Path | None, width: int) -> Any:
         )
     if not (clip / "config.json").is_file():
         raise PackMissing(f"The image encoder is not in {clip.name}.", "Fetch its pack.")
-    from safetensors import SafetensorError
-    from transformers import CLIPVisionModelWithProjection
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-    try:
-        opened: Any = CLIPVisionModelWithProjection.from_pretrained(
-            clip, local_files_only=True, output_loading_info=True
-        )
-    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0][:160]
-        raise PackError(f"The image encoder in {clip.name} cannot be read: {reason}", "Fetch its pack again.") from None
-    tower, told = opened
-    if missing := sorted(told["missing_keys"]):  # transformers would fill them with random numbers
-        raise PackError(
-            f"The image encoder in {clip.name} lacks {len(missing)} tensors, first {missing[0]}.",
-            "Fetch its pack again: models/image_encoder of h94/IP-Adapter.",
-        )
+    tower = open_folder(
+        lambda config: CLIPVisionModelWithProjection(CLIPVisionConfig.from_dict(config)),
+        clip,
+        f"the image encoder in {clip.name}",
+        (clip_vision, bare_clip_vision),
+        {r"(.+\.)?position_ids$": "counted, not learned"},
+        ("model", "pytorch_model"),
+    ).float()
     if tower.config.hidden_size != width:
         raise EngineError(
             f"This file looks through an image encoder {width} wide (CLIP ViT-H/14), but that in {clip.name} is "
             f"{tower.config.hidden_size} wide.",
             "Take models/image_encoder of h94/IP-Adapter.",
         )
-    return tower.eval()
+    return tower
