@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from facechain.jobs.kinds import Batch
     from facechain.jobs.queue import Jobs
     from facechain.jobs.report import Outcome
+    from facechain.jobs.sheet import Order
     from facechain.store.users import Users
     from facechain.types import Pixels
 
@@ -157,6 +158,9 @@ class _Hands:
     def slug(self, name: str) -> str:
         return slug(name)
 
+    def check_batch(self, given: Batch) -> None:
+        _orders(given)
+
     def batch(self, given: Batch, owner: str, tick: Tick, show: Callable[[Path], None]) -> tuple[Outcome, ...]:
         return batch(given, owner, tick, show)
 
@@ -176,15 +180,22 @@ def batch(
     say: Callable[[str], None] = lambda line: None,
 ) -> tuple[Outcome, ...]:
     """Makes what a table asks for, here or on a cluster; asked again, it goes on where it stopped."""
-    from facechain.jobs import batch, cluster, sheet
+    from facechain.jobs import batch, cluster
 
-    defaults = sheet.Defaults(styles=given.styles, count=given.count, engine=given.engine, seed=given.seed)
-    orders, ours = sheet.read(Path(given.file), defaults), studio(owner)
+    orders, ours = _orders(given, say), studio(owner)
     with contextlib.ExitStack() as stack:
         crew = batch.alone(ours)
         if given.cluster:
             crew = stack.enter_context(cluster.crew(given.cluster, studio_at, ours.lend, given.workers, say))
         return batch.run(orders, ours, crew, given.report_path, format=given.format, show=show, tick=tick)
+
+
+def _orders(given: Batch, say: Callable[[str], None] = lambda line: None) -> tuple[Order, ...]:
+    """What the table asks for; raises ConfigError naming the line it cannot ask for."""
+    from facechain.jobs import sheet
+
+    defaults = sheet.Defaults(styles=given.styles, count=given.count, engine=given.engine, seed=given.seed)
+    return sheet.read(Path(given.file), defaults)
 
 
 def release() -> None:
@@ -289,14 +300,15 @@ class _Models:
         """What engines paint on when this base is named, or none."""
         from facechain.engines import table
 
+        fast = [path.stem for path in sorted((CONFIGS / "fast").glob("*.toml"))]
         try:
             place, pack = _base(self.packs, base or self._app.base)
         except PackError:
-            return table.ground(None)
+            return table.ground(None, fast=fast)
         if not pack:
-            return table.ground(place)
+            return table.ground(place, fast=fast)
         manifest = self.packs.pack(pack)
-        return table.ground(place, pack, manifest.title, manifest.note)
+        return table.ground(place, pack, manifest.title, manifest.note, fast)
 
     def _coach(self) -> FaceReader:
         """Chooses among checkpoints. Raises ConfigError when it is the judge, who may not."""

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from facechain.options import Option
 from facechain.types import Canvas, Embedding, Face, Mask, Mesh, Parts, Person, Pixels, Shot, Style
 
 
@@ -129,6 +130,8 @@ class EngineCard:
     recogniser: str = ""  # conditions on these embeddings, so they may never judge
     summary: str = ""
     manner: Manner = field(default_factory=Manner)  # of the base it is opened on
+    options: tuple[Option, ...] = ()  # of a portrait
+    training: tuple[Option, ...] = ()  # of learning a person, where that is a training
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -148,6 +151,10 @@ class Paint(Protocol):
 
 class Engine(Protocol):
     card: EngineCard
+
+    def check(self, style: Style, options: Mapping[str, Any]) -> None:
+        """Raises EngineError for what this engine could not paint here, before anybody is learned."""
+        ...
 
     def learn(self, person: Person, tick: Tick = silent) -> Identity:
         """Milliseconds for one-photo engines, minutes for training ones."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO
 
+from facechain import limits, options
 from facechain.config import App
-from facechain.errors import EngineError, Missing, PersonMissing, PhotoError, TemplateError, UserError
+from facechain.errors import ConfigError, EngineError, Missing, PersonMissing, PhotoError, TemplateError, UserError
 from facechain.judge.calibration import Calibration
 from facechain.judge.likeness import Reference, judge, refer, swapped
 from facechain.judge.rank import rank
@@ -27,7 +28,7 @@ from facechain.portraits import fusion, guide, pool, provenance, scene
 from facechain.portraits.export import copy_all, zip_all
 from facechain.portraits.finish import finish
 from facechain.portraits.prompt import words
-from facechain.portraits.shots import mannered, plan, resolve_seed
+from facechain.portraits.shots import Plan, mannered, plan, resolve_seed
 from facechain.protocols import (
     Engine,
     EngineCard,
@@ -118,13 +119,17 @@ class Sitting:
     slots: tuple[int, ...]
     identities: tuple[Identity, ...]
     references: tuple[Reference, ...]
-    shots: tuple[Shot, ...]
+    shots: Plan
     words: tuple[tuple[str, str], ...] = ()  # prompt and negative of each, when several are painted one by one
     fusion: fusion.Fusion | None = None
 
     def id(self, index: int) -> str:
         """Of the portrait this shot becomes."""
         return f"{self.request.seed}-{index:04d}"
+
+    def missing(self, stored: Container[str]) -> list[int]:
+        """Indexes of the shots whose portraits are not among the `stored` ids."""
+        return [index for index in range(len(self.shots)) if self.id(index) not in stored]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -226,8 +231,9 @@ class Studio:
 
     def describe(self, name: str, photo_id: str, caption: str, tags: Mapping[str, str]) -> None:
         """Corrects what is said of a photo; a tag a person gave is certain."""
-        if len(caption) > _LONGEST_CAPTION:
-            raise UserError(f"The caption has {len(caption)} characters.", f"Use at most {_LONGEST_CAPTION}.")
+        limits.text("The caption", caption, _LONGEST_CAPTION)
+        for tag, value in tags.items():
+            limits.text(f"The tag {tag!r:.40}", f"{tag}{value}", _LONGEST_CAPTION)
         known = next((photo for photo in self.photos(name) if photo.id == photo_id), None)
         seen = {tag.name: tag for tag in known.tags} if known else {}
         given = (Tag(name=tag, value=value, confidence=1.0) for tag, value in tags.items())
@@ -251,6 +257,7 @@ class Studio:
         self, name: str, base: str = "", settings: Mapping[str, object] | None = None, tick: Tick = silent
     ) -> Identity:
         """Learns a person into weights of their own, or goes on where an earlier training stopped."""
+        self.check_training(name, base, settings)
         person = self.person(name)
         return self._engine("lora", base, [person], settings).learn(person, tick)
 
@@ -327,6 +334,13 @@ class Studio:
             archive, trusted=lambda signer: signer == trust_signer, passphrase=passphrase, tick=tick
         )
 
+    def check_training(self, name: str, base: str = "", settings: Mapping[str, object] | None = None) -> None:
+        """Raises UserError, naming it, for somebody or a setting unknown, before anything is queued or learned."""
+        self.tools.workspace.photos(slug(name))
+        card = self._card("lora", base)
+        limits.check_options(settings or {})
+        options.check(settings or {}, card.training, "A training")
+
     # ── portraits ────────────────────────────────────────────────────────────────────────────────
 
     def make(
@@ -354,7 +368,7 @@ class Studio:
         folder = self.folder(sitting, run)
         before = self.stored(folder)
         goal, stopped = self._goal(sitting), ""
-        left = [shot.index for shot in sitting.shots if sitting.id(shot.index) not in before]
+        left = sitting.missing(before)
         likenesses = [_worth(verdicts) for _, verdicts in before.values()]
         if not (stopped := pool.stop(goal, likenesses)):
             for judged in self.shoot(sitting, left, tick):
@@ -363,6 +377,25 @@ class Studio:
                 if stopped := pool.stop(goal, likenesses):
                     break
         return self.choose(sitting, folder, out, stopped)
+
+    def check(self, request: Request, pictures: Collection[str] = ()) -> None:
+        """Raises UserError, naming it, for what cannot be made, before anything is queued, loaded or learned.
+
+        `pictures` are those given beside the request: "template", "pose", "start", "mask".
+        """
+        limits.check_request(request)
+        for name in request.people:
+            self.tools.workspace.photos(slug(name))
+        style, card = self.style(request.style), self._card(request.engine or self.app.engine, request.base)
+        fusion.asked(request.options, card.name)
+        known = {option.name for option in card.options}
+        for name in ("start", "mask"):
+            if name in pictures and name not in known:
+                raise EngineError(f"{card.title} cannot begin from a picture.", f"Leave --{name} out.")
+        if (guide.parse(request.options.get(guide.OPTION)) or "pose" in pictures) and "controls" not in known:
+            raise EngineError(f"{card.title} follows no picture.", f"Leave --pose and --set {guide.OPTION} out.")
+        own = {name: v for name, v in request.options.items() if name not in (fusion.OPTION, guide.OPTION)}
+        options.check(own, card.options, card.title, bool(style.template_pack) or "template" in pictures)
 
     def prepare(
         self,
@@ -376,14 +409,17 @@ class Studio:
     ) -> Sitting:
         """All that is settled before the first shot; what cannot work is refused here. Learns the people."""
         self.tools.workspace.check_format(format)
+        given = {"template": template, "pose": pose, "start": start, "mask": mask}
+        self.check(request, [name for name, picture in given.items() if picture])
         request = replace(request, engine=request.engine or self.app.engine, seed=resolve_seed(request.seed))
         people = [self.person(name) for name in request.people]
         engine = self._engine(request.engine, request.base, people)
         style = mannered(self.style(request.style), engine.card.manner)
         canvas, faces, slots = self._canvas(engine.card, request, style, template)
-        fuse = self._fusion(request, people, tick)
-        request = self._guided(request, style, engine.card, pose or {}, canvas)
+        asked, request = request, self._guided(request, style, engine.card, pose or {}, canvas)
         request = _begun(request, start, mask)
+        engine.check(style, request.options)
+        fuse = self._fusion(asked, people, tick)
         return Sitting(
             request=request,
             engine=engine,
@@ -400,7 +436,7 @@ class Studio:
 
     def shoot(self, sitting: Sitting, indexes: Sequence[int], tick: Tick = silent) -> Iterator[Judged]:
         """These shots painted and judged, in order, and kept nowhere. Other shots have no influence on them."""
-        shots = [sitting.shots[index] for index in indexes]
+        shots = sitting.shots.only(indexes)
         reader, guard = self.tools.judge(), self.tools.guard()
         calibration, coach = self.tools.calibration(reader.recogniser), sitting.engine.card.recogniser
         for portrait in self._painted(sitting, shots, tick):
@@ -575,6 +611,12 @@ class Studio:
 
     # ── one paragraph each ───────────────────────────────────────────────────────────────────────
 
+    def _card(self, name: str, base: str) -> EngineCard:
+        cards = {card.name: card for card in self.tools.ground(base).cards}
+        if name not in cards:
+            raise ConfigError(f"There is no engine {name!r:.120}.", f"Known: {', '.join(cards)}.")
+        return cards[name]
+
     def _engine(
         self, name: str, base: str, people: Sequence[Person], settings: Mapping[str, object] | None = None
     ) -> Engine:
@@ -600,7 +642,7 @@ class Studio:
         self, request: Request, style: Style, card: EngineCard, pose: Mapping[str, Path], canvas: Pixels | None
     ) -> Request:
         """With what to follow drawn, as options the engines read; in a template that is the template itself."""
-        options = {name: value for name, value in request.options.items() if name != fusion.OPTION}
+        asked = {name: value for name, value in request.options.items() if name != fusion.OPTION}
         size = style.width_px, style.height_px
         pictures = {kind: guide.fitted(read(path).pixels, *size) for kind, path in pose.items()}
         if canvas is not None:
@@ -608,14 +650,14 @@ class Studio:
                 raise TemplateError(
                     "Faces of a template keep its pose.", f"Leave --pose out; --set {guide.OPTION}=depth follows it."
                 )
-            pictures = {"": canvas} if options.get(guide.OPTION) else {}
+            pictures = {"": canvas} if asked.get(guide.OPTION) else {}
         elif card.takes_pose and "" in pictures:
             faces = self.tools.reader().detect(pictures[""])
-            options["pose"] = guide.face_points(pictures[""], faces, *size)
-            if not options.get(guide.OPTION):
+            asked["pose"] = guide.face_points(pictures[""], faces, *size)
+            if not asked.get(guide.OPTION):
                 del pictures[""]
-        options |= guide.guides(options.pop(guide.OPTION, ""), pictures, self.tools.draw)
-        return replace(request, options=options)
+        asked |= guide.guides(asked.pop(guide.OPTION, ""), pictures, self.tools.draw)
+        return replace(request, options=asked)
 
     def _canvas(
         self, card: EngineCard, request: Request, style: Style, template: Path | None

@@ -70,7 +70,7 @@ def test_the_same_table_is_the_same_batch_and_a_higher_count_goes_on(tmp_path):
     [
         ("people,stlye\nAda,x\n", "line 2.*stlye"),
         ("people,count\nAda,many\n", "line 2.*many"),
-        ("people,count\nAda,0\n", "line 2.*count 0"),
+        ("people,count\nAda,0\n", "line 2.*count is 0"),
         ("people\nAda,x\n", "line 2.*more cells"),
         ("people,settings\nAda,steps=1;steps=2\n", "line 2.*steps is given twice"),
         ("people,settings\nAda,steps\n", "line 2.*not a setting"),
@@ -118,8 +118,12 @@ class Painter:
     def prepare(self, request, template, format, tick):
         if request.style == "none":
             raise EngineError("There is no such style.", "Take another.")
-        shots = [SimpleNamespace(index=index) for index in range(request.count)]
-        return SimpleNamespace(request=request, shots=shots, id=lambda index: f"{request.seed}-{index:04d}")
+        ids = [f"{request.seed}-{index:04d}" for index in range(request.count)]
+        return SimpleNamespace(
+            request=request,
+            id=ids.__getitem__,
+            missing=lambda stored: [at for at, id in enumerate(ids) if id not in stored],
+        )
 
     def folder(self, sitting, run):
         return self.tools.workspace.new_run(sitting.request.people[0].lower(), run)

@@ -201,7 +201,7 @@ def test_forget_leaves_no_byte(run, models, workspace):
         (["make", "ada", "--style", "astronaut", "--count", "0"], "--count"),
         (["make", "ada", "--style", "astronaut", "--floor", "2"], "--floor"),
         (["make", "ada", "--style", "astronaut", "--size", "big"], "--size"),
-        (["make", "ada", "--style", "astronaut", "--size", "500x512"], "multiples of 8"),
+        (["make", "ada", "--style", "astronaut", "--size", "500x512"], "multiple of 8"),
         (["judge", "{nothing}", "--person", "ada"], "nothing"),
         (["packs", "fetch", "nope"], "nope"),
         (["packs", "fetch", "--for", "nope"], "core"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent / "facechain"
-SPINE = {"types", "protocols", "errors", "config", "disk"}
+SPINE = {"types", "protocols", "errors", "config", "disk", "limits", "options"}
 STAGES = {"photos", "people", "portraits", "judge"}
 TOOLS = {"vision", "engines", "packs", "store", "jobs", "lab"}
 DOORS = {"cli", "api", "ui", "demo", "__main__"}

@@ -21,7 +21,7 @@ from lora_kit import brightness, job, notes, weights
 from facechain.engines.lora import checkpoints
 from facechain.engines.lora.likeness import Curve, Point, draw
 from facechain.engines.lora.settings import OPTIMIZERS, TrainSettings
-from facechain.errors import Cancelled, ConfigError, EngineError
+from facechain.errors import Cancelled, EngineError
 
 torch = pytest.importorskip("torch")
 
@@ -566,9 +566,9 @@ def test_captions_may_be_edited_before_training(sd15, tmp_path):
 
 
 def test_settings_say_what_is_wrong():
-    with pytest.raises(ConfigError, match="rank is 0"):
+    with pytest.raises(EngineError, match="rank is 0"):
         TrainSettings(rank=0)
-    with pytest.raises(ConfigError, match="one of adamw"):
+    with pytest.raises(EngineError, match="one of adamw"):
         TrainSettings(optimizer="sgd")
 
 

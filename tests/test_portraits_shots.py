@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facechain.errors import EngineError
+from facechain.errors import UserError
+from facechain.limits import PORTRAITS, SEED
 from facechain.portraits.shots import mannered, plan, resolve_seed, shot_seed
 from facechain.protocols import Manner
 from facechain.types import Request, Style
@@ -20,11 +21,11 @@ def ask(**values) -> Request:
     return Request(people=("Ada",), **values)
 
 
-@given(st.integers(-(2**70), 2**70), st.integers(1, 40), st.integers(1, 40))
+@given(st.integers(0, SEED), st.integers(1, 40), st.integers(1, 40))
 def test_a_seed_names_each_picture_however_many_are_asked_for(seed, few, more):
     few, more = sorted((few, more))
     shots = plan(ask(seed=seed, count=more), STYLE)
-    assert shots[:few] == plan(ask(seed=seed, count=few), STYLE)
+    assert list(shots[:few]) == list(plan(ask(seed=seed, count=few), STYLE))
     assert [shot.index for shot in shots] == list(range(more))
     assert all(0 <= shot.seed < 2**32 for shot in shots)
 
@@ -66,14 +67,23 @@ def test_a_size_of_ones_own():
 
 @pytest.mark.parametrize("side", [0, -8, 63, 500, 4104])
 def test_sizes_that_cannot_be_painted(side):
-    with pytest.raises(EngineError, match=f"{side} px"):
+    with pytest.raises(UserError, match=f"height_px is {side}"):
         plan(ask(height_px=side), STYLE)
 
 
-@pytest.mark.parametrize("count", [0, -1])
-def test_nothing_asked_for(count):
-    with pytest.raises(EngineError, match="one or more"):
+@pytest.mark.parametrize("count", [0, -5, PORTRAITS + 1, 10**9, 1e308, float("nan"), 2.5, True])
+def test_a_count_outside_the_limits_is_refused_before_anything_is_planned(count):
+    with pytest.raises(UserError, match=r"count is .* from 1 to 10,000"):
         plan(ask(count=count), STYLE)
+
+
+def test_shots_are_made_when_asked_for(monkeypatch):
+    made = []
+    monkeypatch.setattr("facechain.portraits.shots.shot_seed", lambda seed, index: made.append(index) or index)
+    shots = plan(ask(seed=1, count=PORTRAITS), STYLE)
+    assert (len(shots), made) == (PORTRAITS, [])
+    assert shots[-1].index == shots.only([7, PORTRAITS - 1])[1].index == PORTRAITS - 1
+    assert len(made) == 2
 
 
 def test_a_bases_manner_outranks_what_a_look_was_chosen_for_elsewhere():

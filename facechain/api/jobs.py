@@ -10,7 +10,7 @@ from fastapi.openapi.models import Example
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict, Field
 
-from facechain import bootstrap
+from facechain import bootstrap, limits
 from facechain.api import incoming, pages, places, schemas
 from facechain.api.auth import MyStudio, Owner
 from facechain.api.errors import responses
@@ -31,10 +31,10 @@ IdempotencyKey = Annotated[
 ]
 Id = Annotated[str, Path(max_length=120, examples=["20260102-030405-0a1b2c"])]
 Name = Annotated[str, Field(min_length=1, max_length=120)]
-Text = Annotated[str, Field(max_length=2000)]
+Text = Annotated[str, Field(max_length=limits.TEXT)]
 Word = Annotated[str, Field(max_length=120)]
-Settings = Annotated[dict[Word, bool | int | float | Text], Field(max_length=50)]
-Count = Annotated[int, Field(ge=1, le=10_000)]
+Settings = Annotated[dict[Word, bool | int | float | Text], Field(max_length=limits.OPTIONS)]
+Count = Annotated[int, Field(ge=1, le=limits.PORTRAITS)]
 Side = Annotated[
     int, Field(ge=64, le=4096, multiple_of=8, description="Pixels, where a picture is painted anew; else the style's.")
 ]
@@ -48,14 +48,14 @@ class Make(_Asked):
     """Portraits made, judged, and the true likenesses kept."""
 
     kind: Literal["make"]
-    people: Annotated[list[Name], Field(min_length=1, max_length=20, description="Names or slugs.")]
+    people: Annotated[list[Name], Field(min_length=1, max_length=limits.PEOPLE, description="Names or slugs.")]
     engine: Word = ""
     base: Annotated[Word, Field(description="Id of a pack with a Stable Diffusion base.")] = ""
     style: Word = ""
     template: Annotated[Word, Field(description="An upload with one picture to paint into.")] = ""
     faces: Annotated[
         list[Annotated[int, Field(ge=1, le=100)]],
-        Field(max_length=20, description="Which face each person becomes, left to right, from 1."),
+        Field(max_length=limits.PEOPLE, description="Which face each person becomes, left to right, from 1."),
     ] = []
     prompt: Text = ""
     negative: Text = ""
@@ -64,7 +64,7 @@ class Make(_Asked):
     budget: Annotated[Count | None, Field(description="Go on until `keep` are the same person, at most this many.")] = (
         None
     )
-    seed: Annotated[int | None, Field(ge=0, lt=2**32)] = None
+    seed: Annotated[int | None, Field(ge=0, le=limits.SEED)] = None
     floor: Annotated[float | None, Field(ge=-1, le=1, description="Least likeness of a portrait that is kept.")] = None
     width_px: Side | None = None
     height_px: Side | None = None
@@ -199,9 +199,6 @@ def _checked(asked: Make | Train | Judge | Fetch, studio: Any, whose: str) -> di
     """Arguments as the queue takes them; what is not here is refused before it waits in line."""
     match asked:
         case Make():
-            for person in asked.people:
-                studio.photos(person)
-            studio.style(asked.style)
             places.check_base(studio, asked.base)
             places.check_settings(studio, asked.settings)
             template = incoming.pictures_of(whose, asked.template)[0] if asked.template else ""
@@ -209,7 +206,6 @@ def _checked(asked: Make | Train | Judge | Fetch, studio: Any, whose: str) -> di
             slots = [face - 1 for face in asked.faces]
             return {**values, "slots": slots, "options": asked.settings, "template": str(template)}
         case Train():
-            studio.photos(asked.person)
             places.check_base(studio, asked.base)
             places.check_settings(studio, asked.settings)
             return {"name": asked.person, "base": asked.base, "settings": asked.settings}

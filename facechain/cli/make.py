@@ -9,6 +9,7 @@ import typer
 
 from facechain.cli import jobs
 from facechain.cli.options import Json, Queue
+from facechain.limits import PORTRAITS, SEED
 
 
 def make(
@@ -20,8 +21,8 @@ def make(
     faces: Annotated[str, typer.Option(help="Which face each person becomes, left to right, e.g. 2,1.")] = "",
     prompt: Annotated[str, typer.Option(help="Words for engines that read them.")] = "",
     negative: Annotated[str, typer.Option(help="What should not be in the picture.")] = "",
-    count: Annotated[int | None, typer.Option(min=1, max=10_000, help="How many to make.")] = None,
-    keep: Annotated[int | None, typer.Option(min=1, help="How many of them to keep at most.")] = None,
+    count: Annotated[int | None, typer.Option(min=1, max=PORTRAITS, help="How many to make.")] = None,
+    keep: Annotated[int | None, typer.Option(min=1, max=PORTRAITS, help="How many of them to keep at most.")] = None,
     pose: Annotated[
         list[str] | None,
         typer.Option(help="A picture to follow as --set control=openpose,canny:0.7 says; depth=FILE if drawn already."),
@@ -29,9 +30,10 @@ def make(
     start: Annotated[Path | None, typer.Option(help="A picture to begin from; --set strength=0.7 of the way.")] = None,
     mask: Annotated[Path | None, typer.Option(help="White where the picture to begin from may change.")] = None,
     budget: Annotated[
-        int | None, typer.Option(min=1, help="Go on until --keep are the same person, at most this many.")
+        int | None,
+        typer.Option(min=1, max=PORTRAITS, help="Go on until --keep are the same person, at most this many."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Same seed, same pictures.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=SEED, help="Same seed, same pictures.")] = None,
     floor: Annotated[float | None, typer.Option(min=-1, max=1, help="Keep none less alike than this.")] = None,
     size: Annotated[str, typer.Option(help="Of pictures painted anew, e.g. 768x1024; empty: the style's.")] = "",
     option: Annotated[list[str] | None, typer.Option("--set", help="An engine's setting, e.g. strength=0.8.")] = None,
@@ -66,9 +68,6 @@ def make(
     )
     follow = show.named_files(pose or ())
     if queue:
-        for name in person:
-            studio().person(name)
-        studio().style(style)
         asked = {name: value for name, value in vars(request).items() if name not in ("template", "template_name")}
         given = {"base": base, "template": template, "start": start, "mask": mask, "out": out}
         files = {name: jobs.path(file) for name, file in given.items()}
@@ -108,7 +107,6 @@ def train(
 
     chosen = settings(option or ()) | ({"prepare": True} if prepare else {})
     if queue:
-        studio().person(person)
         jobs.leave("train", {"name": person, "base": jobs.path(base), "settings": chosen}, as_json)
         return
     with show.progress(as_json) as tick, show.remarks("facechain.engines.lora"):

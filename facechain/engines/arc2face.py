@@ -8,11 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from facechain.engines.diffusion.samplers import Sampler
 from facechain.engines.identity.checkpoint import Checkpoint
 from facechain.engines.identity.engine import OnePhotoEngine
 from facechain.engines.identity.paint import Brush, paint, settings, sibling
+from facechain.options import Guidance, Scale, Steps, options_of
 from facechain.protocols import EngineCard, FaceReader, Identity, Paint
 from facechain.types import Canvas, Pixels, Shot, Style
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arc2FaceSettings(Brush):
+    scale: Scale = 1.0  # 0: an unnamed person, 1: as published; between, the word and the face are mixed
+    average: bool = True  # one face averaged over all photos; False: the best photo alone
+    sampler: Sampler = "dpmpp_2m"
+    steps: Steps = 25
+    guidance: Guidance = 3.0
+
 
 CARD = EngineCard(
     name="arc2face",
@@ -25,16 +37,8 @@ CARD = EngineCard(
     paints_canvas=False,
     recogniser="arcface",
     summary="Photographs of the person and nothing else: no prompt, varied poses.",
+    options=options_of(Arc2FaceSettings),
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Arc2FaceSettings(Brush):
-    scale: float = 1.0  # 0: an unnamed person, 1: as published; between, the word and the face are mixed
-    average: bool = True  # one face averaged over all photos; False: the best photo alone
-    sampler: str = "dpmpp_2m"
-    steps: int = 25
-    guidance: float = 3.0
 
 
 class Arc2FaceEngine(OnePhotoEngine):

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from facechain.engines.diffusion.samplers import Sampler
 from facechain.engines.identity.checkpoint import Checkpoint
 from facechain.engines.identity.engine import OnePhotoEngine
 from facechain.engines.identity.paint import Brush, paint, settings, worded
+from facechain.options import Guidance, Scale, Steps, options_of
 from facechain.protocols import EngineCard, FaceReader, Identity, Paint
 from facechain.types import Canvas, Pixels, Shot, Style
 
@@ -20,13 +22,13 @@ KINDS = ("faceid", "faceid-plus", "faceid-plusv2", "portrait", "portrait-unnorm"
 
 @dataclass(frozen=True, kw_only=True)
 class FaceIdSettings(Brush):
-    scale: float = 1.0  # of the face, 0…1
-    lora_scale: float = 1.0  # of the low-rank weights inside the file; none at scale 0
-    structure_scale: float = 1.0  # PlusV2: of what CLIP saw, beside the face vector
+    scale: Scale = 1.0  # of the face, 0…1
+    lora_scale: Scale = 1.0  # of the low-rank weights inside the file; none at scale 0
+    structure_scale: Scale = 1.0  # PlusV2: of what CLIP saw, beside the face vector
     average: bool = True  # one face averaged over all photos; False: the best photo alone
-    sampler: str = "ddim"
-    steps: int = 30
-    guidance: float = 7.5
+    sampler: Sampler = "ddim"
+    steps: Steps = 30
+    guidance: Guidance = 7.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,7 @@ def _card(name: str, title: str, base: str, summary: str, clip: bool = False) ->
         paints_canvas=False,
         recogniser="w600k_r50",
         summary=summary,
+        options=options_of(FaceIdSettings),
     )
 
 

@@ -10,11 +10,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from facechain.engines.diffusion.samplers import Sampler
 from facechain.engines.identity.checkpoint import Checkpoint, open_checkpoint
 from facechain.engines.identity.engine import OnePhotoEngine
 from facechain.engines.identity.paint import Brush, paint, settings, worded
+from facechain.options import Guidance, Photos, Scale, Share, Steps, options_of
 from facechain.protocols import EngineCard, Identity, Paint
 from facechain.types import Canvas, Pixels, Shot, Style
+
+
+@dataclass(frozen=True, kw_only=True)
+class FactSettings(Brush):
+    scale: Scale = 0.5
+    until: Share = 1.0  # share of the steps the face takes part in; early ones decide most, and each costs 2/5 more
+    most_photos: Photos = 1  # every photo adds 16 tokens
+    average: bool = False  # of the tokens of all photos instead
+    sampler: Sampler = ""  # empty: the base's own
+    steps: Steps = 50
+    guidance: Guidance = 5.0
+
 
 CARD = EngineCard(
     name="fact",
@@ -27,6 +41,9 @@ CARD = EngineCard(
     paints_canvas=False,
     recogniser="transface_s",
     summary="FaceChain's own adapter without training, for film-like bases; leaves prompts and styles alone.",
+    options=tuple(
+        option for option in options_of(FactSettings) if option.name != "likeness"
+    ),  # it reads no face vector
 )
 CARDS = (
     CARD,
@@ -38,17 +55,6 @@ CARDS = (
         summary="The same, trained with the base majicMIX realistic v6.",
     ),
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class FactSettings(Brush):
-    scale: float = 0.5
-    until: float = 1.0  # share of the steps the face takes part in; early ones decide most, and each costs 2/5 more
-    most_photos: int = 1  # every photo adds 16 tokens
-    average: bool = False  # of the tokens of all photos instead
-    sampler: str = ""  # empty: the base's own
-    steps: int = 50
-    guidance: float = 5.0
 
 
 class FactEngine(OnePhotoEngine):

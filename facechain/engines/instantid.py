@@ -15,14 +15,30 @@ from typing import Any
 
 import numpy as np
 
+from facechain.engines.diffusion.samplers import Sampler
 from facechain.engines.identity.checkpoint import Checkpoint
 from facechain.engines.identity.engine import OnePhotoEngine
 from facechain.engines.identity.keypoints import draw_keypoints
 from facechain.engines.identity.paint import Brush, paint, settings, worded
 from facechain.engines.inpaint.repaint import guided_by, points_of
 from facechain.errors import EngineError
+from facechain.options import Guidance, Scale, Share, Steps, options_of
 from facechain.protocols import EngineCard, FaceReader, Identity, Paint
 from facechain.types import Canvas, Crop, Pixels, Points, Shot, Style
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstantIdSettings(Brush):
+    scale: Scale = 0.8  # of the face tokens
+    control_scale: Scale = 0.8  # of IdentityNet
+    pose: tuple[Any, ...] = ()  # five [x, y] in 0…1; empty: the template's, or as in the person's best photo
+    head_share: Share = 0.0  # of the height, that the head fills where no pose is given; 0: as in the photo
+    average: bool = True  # one face averaged over all photos; False: the best photo alone
+    face_only: bool = False  # let the face act only around itself
+    sampler: Sampler = "euler"
+    steps: Steps = 30
+    guidance: Guidance = 5.0
+
 
 CARD = EngineCard(
     name="instantid",
@@ -36,20 +52,8 @@ CARD = EngineCard(
     takes_pose=True,
     recogniser="glintr100",
     summary="The strongest likeness from one photo, with the head where you want it.",
+    options=options_of(InstantIdSettings),
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class InstantIdSettings(Brush):
-    scale: float = 0.8  # of the face tokens
-    control_scale: float = 0.8  # of IdentityNet
-    pose: tuple[Any, ...] = ()  # five [x, y] in 0…1; empty: the template's, or as in the person's best photo
-    head_share: float = 0.0  # of the height, that the head fills where no pose is given; 0: as in the photo
-    average: bool = True  # one face averaged over all photos; False: the best photo alone
-    face_only: bool = False  # let the face act only around itself
-    sampler: str = "euler"
-    steps: int = 30
-    guidance: float = 5.0
 
 
 class InstantIdEngine(OnePhotoEngine):

@@ -8,15 +8,32 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from facechain.engines.diffusion.samplers import Sampler
 from facechain.engines.identity.begin import begin
 from facechain.engines.identity.checkpoint import Checkpoint
 from facechain.engines.identity.engine import OnePhotoEngine
 from facechain.engines.identity.paint import Brush, paint, settings, worded
 from facechain.engines.inpaint.repaint import skipped
+from facechain.options import Field, Guidance, Photos, Scale, Steps, options_of
 from facechain.protocols import EngineCard, FaceReader, Identity, Paint
 from facechain.types import Canvas, Pixels, Shot, Style
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoMakerSettings(Brush):
+    scale: Scale = 1.0  # of the low-rank weights; at 0 the photos are left out too
+    trigger: str = "img"  # follows the class word, as in "a man img in the rain"
+    merge_after: Annotated[int, Field(least=0, most=200)] = (
+        10  # steps painted from the words alone; fewer: more likeness, less style
+    )
+    most_photos: Photos = 4
+    average: bool = False  # the mean of all photos' tokens instead of one beside the other
+    sampler: Sampler = "euler"
+    steps: Steps = 50
+    guidance: Guidance = 5.0
+
 
 CARD = EngineCard(
     name="photomaker",
@@ -28,6 +45,9 @@ CARD = EngineCard(
     needs_canvas=False,
     paints_canvas=False,
     summary="Blends several photos; strong in styles and ages. Looks at the photos only, without a face recogniser.",
+    options=tuple(
+        option for option in options_of(PhotoMakerSettings) if option.name != "likeness"
+    ),  # it reads no face vector
 )
 CARD_V2 = dataclasses.replace(
     CARD,
@@ -35,20 +55,9 @@ CARD_V2 = dataclasses.replace(
     title="PhotoMaker v2",
     packs=("photomaker-v2", "buffalo_l"),
     recogniser="w600k_r50",
+    options=options_of(PhotoMakerSettings),
     summary="As PhotoMaker, with more likeness.",
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class PhotoMakerSettings(Brush):
-    scale: float = 1.0  # of the low-rank weights; at 0 the photos are left out too
-    trigger: str = "img"  # follows the class word, as in "a man img in the rain"
-    merge_after: int = 10  # steps painted from the words alone; fewer: more likeness, less style
-    most_photos: int = 4
-    average: bool = False  # the mean of all photos' tokens instead of one beside the other
-    sampler: str = "euler"
-    steps: int = 50
-    guidance: float = 5.0
 
 
 class PhotoMakerEngine(OnePhotoEngine):

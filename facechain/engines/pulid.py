@@ -8,14 +8,38 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from facechain.engines.diffusion.samplers import Sampler
 from facechain.engines.identity.checkpoint import Checkpoint
 from facechain.engines.identity.engine import OnePhotoEngine
 from facechain.engines.identity.paint import Brush, paint, settings, worded
 from facechain.errors import EngineError
+from facechain.options import Field, Guidance, Photos, Scale, Steps, options_of
 from facechain.protocols import EngineCard, FaceReader, Identity, Paint
 from facechain.types import Canvas, Pixels, Shot, Style
+
+# preset -> how the face joins the text attention, and how many empty tokens dilute it
+PRESETS = {"fidelity": ("orthogonal_v2", 8), "style": ("orthogonal", 16), "plain": ("add", 0)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PulidSettings(Brush):
+    scale: Scale = 0.8
+    preset: Annotated[str, Field(choices=tuple(PRESETS))] = "fidelity"  # or "style", "plain"; see PRESETS
+    mix: bool = False  # v1: take every token of the further photos, not only their face-vector tokens
+    most_photos: Photos = 4
+    average: bool = False  # one averaged face instead of one beside the other
+    sampler: Sampler = "dpmpp_2m"
+    steps: Steps = 25
+    guidance: Guidance = 7.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PulidV1Settings(PulidSettings):
+    steps: Steps = 4
+    guidance: Guidance = 1.2
+
 
 CARD = EngineCard(
     name="pulid",
@@ -28,6 +52,7 @@ CARD = EngineCard(
     paints_canvas=False,
     recogniser="glintr100",
     summary="Keeps style and background as the words say, with any SDXL base.",
+    options=options_of(PulidSettings),
 )
 CARD_V1 = dataclasses.replace(
     CARD,
@@ -36,28 +61,6 @@ CARD_V1 = dataclasses.replace(
     packs=("pulid-v1", "eva02-clip", "antelopev2"),
     summary="The first PuLID, made for fast bases such as SDXL-Lightning; blends up to four photos.",
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class PulidSettings(Brush):
-    scale: float = 0.8
-    preset: str = "fidelity"  # or "style", "plain"; see PRESETS
-    mix: bool = False  # v1: take every token of the further photos, not only their face-vector tokens
-    most_photos: int = 4
-    average: bool = False  # one averaged face instead of one beside the other
-    sampler: str = "dpmpp_2m"
-    steps: int = 25
-    guidance: float = 7.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class PulidV1Settings(PulidSettings):
-    steps: int = 4
-    guidance: float = 1.2
-
-
-# preset -> how the face joins the text attention, and how many empty tokens dilute it
-PRESETS = {"fidelity": ("orthogonal_v2", 8), "style": ("orthogonal", 16), "plain": ("add", 0)}
 
 
 class PulidEngine(OnePhotoEngine):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -179,11 +179,12 @@ def _into_pictures(engine: Engine, workshop: Workshop) -> Engine:
     return made
 
 
-def ground(base: Path | None, pack: str = "", title: str = "", note: str = "") -> Ground:
-    """A base and every engine as it is on it. Where nothing can be painted on there is no family."""
+def ground(base: Path | None, pack: str = "", title: str = "", note: str = "", fast: Collection[str] = ()) -> Ground:
+    """A base and every engine as it is on it, with the `fast` modes there are. Where nothing can be painted on there
+    is no family."""
     from facechain.engines.diffusion.base import family_of
 
-    cards = [entry.card for entry in ENGINES.values()]
+    cards = [_choosing(entry.card, "fast", tuple(fast)) for entry in ENGINES.values()]
     bare = frozenset(card.name for card in cards if not card.bases)
     try:
         family = family_of(base) if base is not None else ""
@@ -198,6 +199,14 @@ def ground(base: Path | None, pack: str = "", title: str = "", note: str = "") -
         cards=tuple(card_on(card, said, family, pack) for card in cards),
         fits=frozenset(card.name for card in cards if fits(card, said, family)),
     )
+
+
+def _choosing(card: EngineCard, name: str, choices: tuple[str, ...]) -> EngineCard:
+    """The card with these choices for the option `name`, where it has it."""
+    if not choices:
+        return card
+    options = (replace(o, choices=("", *choices)) if o.name == name else o for o in card.options)
+    return replace(card, options=tuple(options))
 
 
 ENGINES: dict[str, Entry] = {

@@ -149,8 +149,7 @@ class _Batch:
         template = Path(order.template) if order.template else None
         sitting = self._studio.prepare(request, template, self._format, self._tick)
         folder = self._studio.folder(sitting, order.run)
-        before = self._studio.stored(folder)
-        left = tuple(shot.index for shot in sitting.shots if sitting.id(shot.index) not in before)
+        left = tuple(sitting.missing(self._studio.stored(folder)))
         return Task(order=order, sitting=sitting, folder=folder, indexes=left)
 
     def _enrolled(self, order: Order) -> None:

@@ -32,6 +32,8 @@ class Hands(Protocol):
 
     def slug(self, name: str) -> str: ...
 
+    def check_batch(self, given: Batch) -> None: ...
+
     def batch(self, given: Batch, owner: str, tick: Tick, show: Show) -> tuple[Outcome, ...]: ...
 
 
@@ -48,6 +50,7 @@ class Kind:
     arguments: type
     run: Callable[[Hands, Job, Any, Tick, Show], Mapping[str, Any] | None]  # the dataclass in, JSON out
     people: Callable[[Any], tuple[str, ...]] = lambda arguments: ()  # names of those it is about
+    check: Callable[[Hands, str, Any], None] = lambda hands, owner, arguments: None  # refuses before it is queued
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +79,10 @@ class Train:
     name: str
     base: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _check_training(hands: Hands, owner: str, given: Train) -> None:
+    hands.studio(owner).check_training(given.name, given.base, given.settings)
 
 
 def _train(hands: Hands, job: Job, given: Train, tick: Tick, show: Show) -> Mapping[str, Any]:
@@ -122,6 +129,11 @@ class Make:
     def request(self) -> Request:
         outside = ("template", "pose", "start", "mask", "out", "format")
         return Request(**{name: value for name, value in vars(self).items() if name not in outside})
+
+
+def _check_make(hands: Hands, owner: str, given: Make) -> None:
+    pictures = [name for name in ("template", "pose", "start", "mask") if getattr(given, name)]
+    hands.studio(owner).check(given.request(), pictures)
 
 
 def _make(hands: Hands, job: Job, given: Make, tick: Tick, show: Show) -> Mapping[str, Any]:
@@ -175,6 +187,7 @@ class Batch:
     count: int = 4
     engine: str = ""
     seed: int = 0  # part of every picture's own
+    encoding: str = ""  # of a text table; empty: found out
     format: str = "png"
     report: str = ""  # empty: beside the file
     cluster: str = ""  # empty: here; "local" or a Ray cluster's address
@@ -183,6 +196,10 @@ class Batch:
     @property
     def report_path(self) -> Path:
         return Path(self.report) if self.report else default_path(Path(self.file))
+
+
+def _check_batch(hands: Hands, owner: str, given: Batch) -> None:
+    hands.check_batch(given)
 
 
 def _batch(hands: Hands, job: Job, given: Batch, tick: Tick, show: Show) -> Mapping[str, Any]:
@@ -221,10 +238,10 @@ def _one(arguments: Any) -> tuple[str, ...]:
 
 KINDS: dict[str, Kind] = {
     "enrol": Kind(arguments=Enrol, run=_enrol, people=_one),
-    "train": Kind(arguments=Train, run=_train, people=_one),
-    "make": Kind(arguments=Make, run=_make, people=lambda make: make.people),
+    "train": Kind(arguments=Train, run=_train, people=_one, check=_check_training),
+    "make": Kind(arguments=Make, run=_make, people=lambda make: make.people, check=_check_make),
     "judge": Kind(arguments=Judge, run=_judge, people=_one),
-    "batch": Kind(arguments=Batch, run=_batch),
+    "batch": Kind(arguments=Batch, run=_batch, check=_check_batch),
     "fetch": Kind(arguments=Fetch, run=_fetch),
     "check": Kind(arguments=Photos, run=_check),
     "sort": Kind(arguments=Photos, run=_sort),

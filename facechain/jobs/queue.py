@@ -45,10 +45,12 @@ class Jobs:
     def submit(self, kind: str, arguments: Mapping[str, Any], owner: str = "", key: str = "") -> Job:
         """Puts work into the queue. The same owner and `key` give the same job, however often they are sent.
 
-        Raises UserError for unknown kinds or arguments, and Conflict for a key that was used for something else.
+        Raises UserError for unknown kinds or arguments and for what could not be done, and Conflict for a key that
+        was used for something else.
         """
         asked = _digest(kind, arguments)
         given = known.read(self.kinds, kind, arguments)
+        self.kinds[kind].check(self.hands, owner, given)
         values = {name: value for name, value in asdict(given).items() if value is not None}
         if "seed" in vars(given) and given.seed is None:
             values["seed"] = self.hands.seed()

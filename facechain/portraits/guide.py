@@ -24,7 +24,7 @@ def guides(
     `pictures` holds "" → the picture to draw from, and kind → one drawn already. Without a wish the kinds drawn
     already are followed, or else the pose. Raises UserError when something is missing or not known.
     """
-    scales = _scales(given) or {kind: 1.0 for kind in pictures if kind}
+    scales = parse(given) or {kind: 1.0 for kind in pictures if kind}
     if not pictures:
         if scales:
             raise UserError(f"There is no picture for {', '.join(scales)}.", "Give one with --pose PICTURE.")
@@ -92,7 +92,8 @@ def face_points(pixels: Pixels, faces: Sequence[Face], width_px: int, height_px:
     return [[round(float(x), 5), round(float(y), 5)] for x, y in points]
 
 
-def _scales(given: object) -> dict[str, float]:
+def parse(given: object) -> dict[str, float]:
+    """Kind → how strictly it is followed, 0…2. Raises UserError for kinds and strengths that are not known."""
     made = {}
     for part in filter(None, (piece.strip() for piece in str(given or "").split(","))):
         kind, colon, scale = part.partition(":")

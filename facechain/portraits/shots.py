@@ -4,40 +4,58 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import overload
 
-from facechain.errors import EngineError
+from facechain.limits import check_request
 from facechain.protocols import Manner
 from facechain.types import Request, Shot, Style
 
 
-def plan(request: Request, style: Style, prompt: str = "", negative: str = "") -> tuple[Shot, ...]:
+@dataclass(frozen=True, kw_only=True)
+class Plan(Sequence[Shot]):
+    """The shots of a request, each made when it is asked for; slices are plans too."""
+
+    seed: int
+    shared: Shot  # what all have in common
+    indexes: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.indexes)
+
+    @overload
+    def __getitem__(self, at: int) -> Shot: ...
+    @overload
+    def __getitem__(self, at: slice) -> Plan: ...
+    def __getitem__(self, at: int | slice) -> Shot | Plan:
+        if isinstance(at, slice):
+            return replace(self, indexes=self.indexes[at])
+        index = self.indexes[at]
+        return replace(self.shared, index=index, seed=shot_seed(self.seed, index))
+
+    def only(self, indexes: Sequence[int]) -> Plan:
+        """These shots, in this order."""
+        return replace(self, indexes=indexes)
+
+
+def plan(request: Request, style: Style, prompt: str = "", negative: str = "") -> Plan:
     """One shot a picture, each with its own seed drawn from the request's, whose options outrank the style's.
 
     `prompt` and `negative` are what the request's words became for this person; by default those of the style
-    followed by the request's own.
-    Raises EngineError when nothing is asked for, or a size that cannot be painted.
+    followed by the request's own. Raises UserError for a request beyond `limits`.
     """
-    if request.count < 1:
-        raise EngineError(f"{request.count} pictures were asked for.", "Ask for one or more.")
-    for side in (request.width_px, request.height_px):
-        if side is not None and (side % 8 or not 64 <= side <= 4096):
-            raise EngineError(f"A picture cannot be {side} px wide or high.", "Take multiples of 8, from 64 to 4096.")
-    seed = resolve_seed(request.seed)
-    words = prompt or ", ".join(filter(None, (style.prompt, request.prompt)))
-    unwanted = negative or ", ".join(filter(None, (style.negative, request.negative)))
-    return tuple(
-        Shot(
-            index=index,
-            seed=shot_seed(seed, index),
-            prompt=words,
-            negative=unwanted,
-            width_px=request.width_px or style.width_px,
-            height_px=request.height_px or style.height_px,
-            options={**style.options, **request.options},
-        )
-        for index in range(request.count)
+    check_request(request)
+    shared = Shot(
+        index=0,
+        seed=0,
+        prompt=prompt or ", ".join(filter(None, (style.prompt, request.prompt))),
+        negative=negative or ", ".join(filter(None, (style.negative, request.negative))),
+        width_px=request.width_px or style.width_px,
+        height_px=request.height_px or style.height_px,
+        options={**style.options, **request.options},
     )
+    return Plan(seed=resolve_seed(request.seed), shared=shared, indexes=range(request.count))
 
 
 def mannered(style: Style, manner: Manner) -> Style:

@@ -8,6 +8,7 @@ import gradio as gr
 from gradio.events import api
 
 from facechain import bootstrap
+from facechain.limits import PORTRAITS, SEED, whole
 from facechain.types import Job
 from facechain.ui import results
 from facechain.ui.desk import Shop
@@ -36,8 +37,9 @@ def add(shop: Shop) -> None:
     ) -> dict[str, Any]:
         """Asks for portraits; returns the job to ask about with /job. An empty engine is the default one."""
         desk = shop.desk(request)
-        number = None if seed is None else int(seed)
-        given = results.arguments([person], style=style, engine=engine, count=int(count), seed=number)
+        number = None if seed is None else whole("seed", seed, 0, SEED)
+        many = whole("count", count, 1, PORTRAITS)
+        given = results.arguments([person], style=style, engine=engine, count=many, seed=number)
         return _told(desk.submit("make", given))
 
     def job(id: str, request: gr.Request) -> dict[str, Any]:

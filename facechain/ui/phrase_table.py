@@ -234,6 +234,8 @@ PHRASES: dict[str, tuple[str, str]] = {
         "已填回那张肖像的全部设置，种子 {seed}。可修改后点按钮重做。",
     ),
     "create.cannot": ("This cannot start yet.", "还不能开始。"),
+    "create.unused": ("{engine} does not use the field {label}.", "{engine} 不使用“{label}”。"),
+    "create.unused.next": ("Clear it, or choose another engine.", "请清空该项，或选择其他引擎。"),
     "create.need.person": ("Choose who it is of.", "请选择人物。"),
     "create.need.style": ("Choose a look first.", "请先选择风格。"),
     "engine.auto": ("What suits best", "自动选择"),

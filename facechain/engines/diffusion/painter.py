@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from facechain.engines.diffusion.controls import KINDS, Control, arguments, open_net
 from facechain.engines.diffusion.lead import Lead, led
-from facechain.engines.diffusion.samplers import scheduler
+from facechain.engines.diffusion.samplers import Sampler, scheduler
 from facechain.engines.diffusion.setup import Setup, attention
 from facechain.engines.diffusion.words import Encoder
 from facechain.engines.inpaint.repaint import arrange
 from facechain.errors import EngineError
+from facechain.options import Field, Guidance, Share, Steps, options_of
 from facechain.types import Canvas, Pixels, Shot
 
 log = logging.getLogger(__name__)
@@ -29,11 +30,11 @@ SIZE_STEP = 8  # pixels of a picture for one of its latents
 class Settings:
     """How a shot is painted; a style gives them, a shot's options may replace them."""
 
-    sampler: str = "dpmpp_2m_karras"
-    steps: int = 30
-    guidance: float = 7.0
-    likeness: float = 0.0  # how far the recogniser leads the painting, as a share of the noise left; 0.1 is much
-    controls: tuple[Control, ...] = ()
+    sampler: Sampler = "dpmpp_2m_karras"
+    steps: Steps = 30
+    guidance: Guidance = 7.0
+    likeness: Share = 0.0  # face-recognition guidance: shift per step as a share of the noise left; 0.1 is much
+    controls: Annotated[tuple[Control, ...], Field(picture=True)] = ()
 
     def __post_init__(self) -> None:
         if not 1 <= self.steps <= 200:
@@ -44,7 +45,7 @@ class Settings:
 
 def settings(base: Settings, options: Mapping[str, Any], also: Sequence[str] = ()) -> Settings:
     """`base` with a shot's options over it; options in `also` are somebody else's. Unknown ones are refused by name."""
-    known = {f.name: f.type for f in fields(Settings)}
+    known = [option.name for option in options_of(Settings)]
     for name in options:
         if name not in known and name not in also:
             raise EngineError(f"There is no setting {name!r} here.", f"Known: {', '.join([*known, *also])}.")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 from facechain.config import build, read_toml
 from facechain.errors import EngineError
+from facechain.options import Field
 
 SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
     "ddim": ("DDIMScheduler", {}),
@@ -32,6 +33,7 @@ SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
     "tcd": ("TCDScheduler", {}),
     "unipc": ("UniPCMultistepScheduler", {}),
 }
+Sampler: TypeAlias = Annotated[str, Field(choices=("", *SAMPLERS))]
 # What a previous scheduler's configuration must not hand on.
 _RESET = {
     "use_karras_sigmas": False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -47,6 +47,9 @@ class OnePhotoEngine:
         self._base, self._path, self._reader, self._kind = base, checkpoint, reader, kind
         self._recogniser, self._revision, self._controlnets = recogniser, revision, controlnets
         self.card = card
+
+    def check(self, style: Style, options: Mapping[str, Any]) -> None:
+        """Nothing beyond what the card says."""
 
     def learn(self, person: Person, tick: Tick = silent) -> Identity:
         kind = self._kind or open_checkpoint(self._path, kinds=self.kinds, layout=None).kind

@@ -5,19 +5,20 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 
 from facechain.config import build
 from facechain.engines.diffusion.lead import Lead, led
 from facechain.engines.diffusion.prompts import fill, noun
-from facechain.engines.diffusion.samplers import scheduler
+from facechain.engines.diffusion.samplers import Sampler, scheduler
 from facechain.engines.diffusion.words import Encoder
 from facechain.engines.identity.begin import Nets, begin, finished
 from facechain.engines.identity.evidence import Evidence
 from facechain.engines.inpaint.repaint import arrange
 from facechain.errors import EngineError
+from facechain.options import Field, Guidance, Picture, Share, Steps
 from facechain.types import Canvas, Pixels, Shot, Style
 
 T = TypeVar("T")
@@ -27,18 +28,18 @@ T = TypeVar("T")
 class Brush:
     """What a shot may say to any one-photo engine; each has its own defaults."""
 
-    start: Any = None  # a Photo to begin from instead of noise
-    mask: Any = None  # a Photo, white where the start picture may change
-    strength: float = 0.7  # with a start picture: 0 leaves it, 1 paints anew
-    controls: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # kind of ControlNet -> its Photo
-    control_scales: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    start: Picture = None  # a Photo to begin from instead of noise
+    mask: Picture = None  # a Photo, white where the start picture may change
+    strength: Share = 0.7  # with a start picture: 0 leaves it, 1 paints anew
+    controls: Annotated[Mapping[str, Any], Field(picture=True)] = dataclasses.field(default_factory=dict)  # by kind
+    control_scales: Annotated[Mapping[str, float], Field(internal=True)] = dataclasses.field(default_factory=dict)
     controlnet_openpose: str = ""  # a ControlNet of one's own: folder or file
     controlnet_depth: str = ""
     controlnet_canny: str = ""
-    sampler: str = ""  # empty: the base's own
-    steps: int = 30
-    guidance: float = 7.0
-    likeness: float = 0.0  # how far the recogniser leads the painting, as a share of the noise left; 0.1 is much
+    sampler: Sampler = ""  # empty: the base's own
+    steps: Steps = 30
+    guidance: Guidance = 7.0
+    likeness: Share = 0.0  # face-recognition guidance: shift per step as a share of the noise left; 0.1 is much
 
 
 def settings(cls: type[T], style: Style, shot: Shot) -> T:

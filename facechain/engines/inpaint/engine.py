@@ -18,6 +18,7 @@ from facechain.engines.inpaint.mask import face_mask
 from facechain.engines.inpaint.paste import pasted
 from facechain.engines.inpaint.repaint import BLOCK_PX, Repaint, in_blocks
 from facechain.errors import EngineError
+from facechain.options import Option
 from facechain.protocols import Engine, EngineCard, Identity, Landmarker, Paint, Parser, Tick, silent
 from facechain.types import Canvas, Mask, Person, Photo, Pixels, Shot, Style
 
@@ -38,6 +39,10 @@ class InpaintEngine:
     ) -> None:
         self.inner, self.card = inner, into_pictures(inner.card)
         self._side_px, self._landmarker, self._parser = side_px, landmarker, parser
+
+    def check(self, style: Style, options: Mapping[str, Any]) -> None:
+        own = {option.name for option in self.inner.card.options}
+        self.inner.check(style, {name: value for name, value in options.items() if name != "strength" or name in own})
 
     def learn(self, person: Person, tick: Tick = silent) -> Identity:
         return self.inner.learn(person, tick)
@@ -118,7 +123,9 @@ def _cut(kind: str, drawn: Photo, template: Pixels, square: Square) -> Photo:
 
 def into_pictures(card: EngineCard) -> EngineCard:
     """The card of the engine around an engine of this card."""
-    return replace(card, paints_canvas=True)
+    own = {option.name for option in card.options}
+    more = () if "strength" in own else (Option(name="strength", kind="number", least=0, most=1, canvas=True),)
+    return replace(card, paints_canvas=True, options=(*card.options, *more))
 
 
 def native_side(base: Path, family: str) -> int:

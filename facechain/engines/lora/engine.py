@@ -60,6 +60,12 @@ class LoraEngine:
         self._pipe: tuple[BaseRef, Any] | None = None
         self._busy = threading.Lock()  # one sitting at a time: each changes the base's weights
 
+    def check(self, style: Style, options: Mapping[str, Any]) -> None:
+        """Also what only the files here can tell: styles for another base, weights and ControlNets that are absent."""
+        base = self.base()
+        family = _fitting(style, base)
+        Sitting(self, base, family, None, style).check(options)
+
     # ── learning ─────────────────────────────────────────────────────────────────────────────────
 
     def learn(self, person: Person, tick: Tick = silent) -> Identity:
@@ -118,11 +124,7 @@ class LoraEngine:
     def sitting(self, identity: Identity, style: Style) -> Iterator[Paint]:
         """Style and person are added to the base's weights; on leaving, the base is what it was, bit for bit."""
         base = self.base()
-        family = family_of(base.path)
-        if style.bases and family not in style.bases:
-            raise EngineError(
-                f"The style {style.title} is made for {', '.join(style.bases)}.", f"{base.title} is {family}."
-            )
+        family = _fitting(style, base)
         with self._busy:
             sitting = Sitting(self, base, family, identity.data, style)
             try:
@@ -145,6 +147,16 @@ class LoraEngine:
         if self.pack is None:
             raise EngineError(f"The pack {pack} cannot be opened here.", "Give the engine packs.")
         return self.pack(pack, name)
+
+
+def _fitting(style: Style, base: BaseRef) -> str:
+    """The base's family. Raises EngineError when the style was made for others."""
+    family = family_of(base.path)
+    if style.bases and family not in style.bases:
+        raise EngineError(
+            f"The style {style.title} is made for {', '.join(style.bases)}.", f"{base.title} is {family}."
+        )
+    return family
 
 
 def caption(crop: Crop, subject: str, own: Collection[str] = ()) -> str:

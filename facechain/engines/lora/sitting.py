@@ -61,7 +61,7 @@ class Shelf(Protocol):
 
 
 class Sitting:
-    def __init__(self, shelf: Shelf, base: BaseRef, family: str, learned: Learned, style: Style) -> None:
+    def __init__(self, shelf: Shelf, base: BaseRef, family: str, learned: Learned | None, style: Style) -> None:
         self._shelf, self._base, self._family = shelf, base, family
         self._learned, self._style = learned, style
         self._inside = ExitStack()
@@ -69,13 +69,17 @@ class Sitting:
         self._painter: Painter | None = None
         self._controls: dict[tuple[str, str, float], Control] = {}
 
+    def check(self, options: Mapping[str, Any]) -> None:
+        """Raises EngineError for options that name what is not here; loads nothing."""
+        self._added(self._wanted(options))
+
     def __call__(self, shot: Shot, onto: Canvas | None = None) -> Pixels:
         (made,) = self.many([shot], onto)
         return made
 
     def many(self, shots: Sequence[Shot], onto: Canvas | None = None, batch: int | None = None) -> Iterator[Pixels]:
         """Several shots, as they get ready: batched as memory allows, each as it would be alone."""
-        for state, group in _runs(shots, self._wanted):
+        for state, group in _runs(shots, lambda shot: self._wanted(shot.options)):
             painter = self._with(state)
             worded = [self._worded(shot) for shot in group]
             fitting = worded if onto is not None else [native(shot, painter.pipe) for shot in worded]
@@ -84,12 +88,16 @@ class Sitting:
                 part = [(shot, self._how(shot)) for shot in fitting[start : start + size]]
                 yield from painter.paint_many(part, size, onto)
 
+    @property
+    def _person(self) -> Learned:
+        assert self._learned is not None, "only options can be checked before the person is learned"
+        return self._learned
+
     def end(self) -> None:
         self._painter, self._state = None, None
         self._inside.close()
 
-    def _wanted(self, shot: Shot) -> _State:
-        options = shot.options
+    def _wanted(self, options: Mapping[str, Any]) -> _State:
         try:
             scale = float(options.get("identity_scale", 1.0))
         except (TypeError, ValueError):
@@ -120,7 +128,8 @@ class Sitting:
         # Layer by layer offloading hides the weights, so there they go into a base of its own before it starts.
         layerwise = setup.offload in ("group", "sequential") and device_of(setup) != "cpu"
         pipe = assemble(base) if layerwise else self._shelf.open_base(base)
-        self._inside.enter_context(put_in(pipe, self._loras(state)))
+        person = LoraRef(path=self._person.weights, scale=state.identity_scale)
+        self._inside.enter_context(put_in(pipe, [*self._added(state), person]))
         if layerwise:
             fit(pipe, setup)
             self._inside.pop_all()  # that base goes with the sitting: nothing to take out
@@ -129,10 +138,10 @@ class Sitting:
         return self._painter
 
     def _lead(self) -> Lead:
-        return lead_to(self._learned.face, self._shelf.coach() if self._shelf.coach is not None else None)
+        return lead_to(self._person.face, self._shelf.coach() if self._shelf.coach is not None else None)
 
-    def _loras(self, state: _State) -> list[LoraRef]:
-        """The style's, those the request names, a fast mode's, and the person's."""
+    def _added(self, state: _State) -> list[LoraRef]:
+        """Weights beside the person's: the style's, those the request names, and a fast mode's."""
         found = [
             LoraRef(path=self._shelf.file(lora.pack, lora.file), scale=lora.scale)
             for lora in self._style.loras
@@ -141,7 +150,7 @@ class Sitting:
         found += state.loras
         if state.fast and (named := self._fast(state.fast).lora(self._family)):
             found.append(LoraRef(path=self._shelf.file(*named.split("/", 1))))
-        return [*found, LoraRef(path=self._learned.weights, scale=state.identity_scale)]
+        return found
 
     def _fast(self, name: str) -> FastMode:
         if name not in self._shelf.fast:
@@ -162,7 +171,7 @@ class Sitting:
         if "controls" in options:
             options["controls"] = self._followed(options)
         chosen = settings(chosen, options, also=OWN_OPTIONS)
-        return replace(chosen, likeness=chosen.likeness * min(1.0, max(0.0, self._wanted(shot).identity_scale)))
+        return replace(chosen, likeness=chosen.likeness * min(1.0, max(0.0, self._wanted(shot.options).identity_scale)))
 
     def _followed(self, options: Mapping[str, Any]) -> tuple[Control, ...]:
         """The same picture is the same control in every shot, so that shots can be painted together."""
@@ -176,7 +185,7 @@ class Sitting:
         return tuple(made)
 
     def _worded(self, shot: Shot) -> Shot:
-        return replace(shot, prompt=fill(shot.prompt, self._learned.subject, self._learned.age, self._style.ages))
+        return replace(shot, prompt=fill(shot.prompt, self._person.subject, self._person.age, self._style.ages))
 
 
 def _there(text: str) -> Path:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from facechain.engines.template.card import CARD
 from facechain.engines.template.choose import Source, choose
 from facechain.engines.template.fuse import Settings, fuse
 from facechain.errors import EngineError, TemplateError
+from facechain.options import check
 from facechain.protocols import Identity, Landmarker, Paint, Parser, Tick, silent
 from facechain.types import Canvas, Crop, Part, Person, Pixels, Shot, Style
 
@@ -23,6 +24,9 @@ class TemplateEngine:
     def __init__(self, landmarker: Landmarker, parser: Parser) -> None:
         self._landmarker = landmarker
         self._parser = parser
+
+    def check(self, style: Style, options: Mapping[str, Any]) -> None:
+        """Nothing beyond what the card says."""
 
     def learn(self, person: Person, tick: Tick = silent) -> Identity:
         """Landmarks and bare skin of every crop. Raises EngineError when no crop shows a readable face."""
@@ -80,13 +84,6 @@ class TemplateEngine:
 
 def _settings(shot: Shot, rng: np.random.Generator) -> Settings:
     """The shot's own settings; what it leaves open varies a little, so that a pool has something to choose from."""
-    known = {f.name for f in fields(Settings)} - {"seed"}
-    for name in shot.options:
-        if name not in known:
-            raise EngineError(f"The template engine has no setting {name!r}.", f"Known: {', '.join(sorted(known))}.")
+    check(shot.options, CARD.options, CARD.title)
     varied = {"shape": rng.uniform(0.75, 0.95), "light": rng.uniform(0.65, 0.85)}
-    chosen = {name: float(value) for name, value in {**varied, **shot.options}.items()}
-    for name, value in chosen.items():
-        if not 0 <= value <= 1:
-            raise EngineError(f"{name} is {value:g}.", "Give a number from 0 to 1.")
-    return Settings(**chosen, seed=shot.seed)
+    return Settings(**{**varied, **shot.options}, seed=shot.seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import cv2
 import numpy as np
@@ -11,15 +12,16 @@ from numpy.typing import NDArray
 from facechain.engines.template import blend, light, shape, warp
 from facechain.engines.template.choose import Source
 from facechain.engines.template.front import in_front
+from facechain.options import Field, Share
 from facechain.types import Mask, Mesh, Parts, Pixels
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    strength: float = 1.0  # 0 keeps the template's face, 1 is the person's
-    shape: float = 0.85  # 0 keeps the template's proportions, 1 is the person's
-    light: float = 0.75  # 0 matches the whole face's tone, 1 its shading at every place
-    seed: int = 0
+    strength: Share = 1.0  # 0 keeps the template's face, 1 is the person's
+    shape: Share = 0.85  # 0 keeps the template's proportions, 1 is the person's
+    light: Share = 0.75  # 0 matches the whole face's tone, 1 its shading at every place
+    seed: Annotated[int, Field(internal=True)] = 0
 
 
 def region(mesh: NDArray, height: int, width: int) -> tuple[slice, slice]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import gradio as gr
 
 from facechain import bootstrap
 from facechain.errors import UserError
+from facechain.limits import PORTRAITS, SEED, TEXT, whole
+from facechain.protocols import EngineCard
 from facechain.types import Job, Style
 from facechain.ui import results
 from facechain.ui.desk import Desk, Shop
@@ -18,6 +21,7 @@ from facechain.ui.html import asked, badge, board, button, dropzone, empty, esc,
 from facechain.ui.phrases import Words
 
 CONTROLS = ("openpose", "depth", "canny")
+SAME = {"scale": "identity_scale"}  # what LoRA calls it
 MOST = 24  # portraits asked for at once
 
 
@@ -37,7 +41,7 @@ def build(shop: Shop) -> None:
                 label=w("create.prompt"),
                 placeholder=w("create.prompt.hint"),
                 lines=2,
-                max_length=2000,
+                max_length=TEXT,
                 elem_id="create-prompt",
             )
             with gr.Row():
@@ -49,7 +53,7 @@ def build(shop: Shop) -> None:
             why = board("create-why")
             with gr.Accordion(w("create.advanced"), open=False):
                 with gr.Row():
-                    seed = optional(w, "create.seed", int, 0, 2**32 - 1, "create.seed.help", elem_id="create-seed")
+                    seed = optional(w, "create.seed", int, 0, SEED, "create.seed.help", elem_id="create-seed")
                     budget = optional(w, "create.budget", int, 1, 500, "create.budget.help")
                     floor = optional(w, "create.floor", float, -1, 1, "create.floor.help", elem_id="create-floor")
                 strength = gr.Slider(
@@ -70,7 +74,7 @@ def build(shop: Shop) -> None:
                     value=CONTROLS[0],
                     label=w("create.control"),
                 )
-                negative = gr.Textbox("", label=w("create.negative"), max_length=2000)
+                negative = gr.Textbox("", label=w("create.negative"), max_length=TEXT)
                 base = gr.Textbox("", label=w("create.base"), info=w("create.base.help", base=default_base(w)))
                 format_ = gr.Radio(["png", "jpeg", "webp"], value="png", label=w("create.format"))
             make = gr.Button(w("create.make"), variant="primary", size="lg", elem_id="create-make")
@@ -112,14 +116,14 @@ def build(shop: Shop) -> None:
         desk, who, look = shop.desk(request), given[people], given[style]
         model = desk.check_base(given[base])
         chosen = _choose(desk, who, look, given[engine], model, given[shop.safe_only])
-        options: dict[str, Any] = {name: field.read(w, given[field.box]) for name, field in finer.items()}
-        options = {name: value for name, value in options.items() if value is not None}
+        filled = {name: field.read(w, given[field.box]) for name, field in finer.items()}
+        card = next(offer.card for offer in desk.faces.engines(model) if offer.card.name == chosen)
+        options = suited(w, card, {finer[name].label: (name, v) for name, v in filled.items() if v is not None})
         if chosen == "template":
-            options = {name: value for name, value in options.items() if name == "shape"}
             options |= {"strength": float(given[strength])} if given[strength] != 1 else {}
         elif given[pose]:
             options["control"] = given[control]
-        made, most = int(given[count]), budget.read(w, given[budget.box])
+        made, most = whole("count", given[count], 1, PORTRAITS), budget.read(w, given[budget.box])
         desk.submit(
             "make",
             results.arguments(
@@ -130,7 +134,7 @@ def build(shop: Shop) -> None:
                 prompt=given[prompt],
                 negative=given[negative],
                 count=made,
-                keep=min(int(given[keep]), most or made),
+                keep=min(whole("keep", given[keep], 1, PORTRAITS), most or made),
                 budget=most,
                 seed=seed.read(w, given[seed.box]),
                 floor=floor.read(w, given[floor.box]),
@@ -154,6 +158,7 @@ def build(shop: Shop) -> None:
         """Every field as it was for that run."""
         was = {**job.arguments, **(job.arguments.get("options") or {})}
         picture = _still_there(desk, (job.arguments.get("pose") or {}).get("", ""))
+        was["scale"] = was.get("scale", was.get(SAME["scale"], ""))
         texts = {"prompt": prompt, "negative": negative, "base": base, "engine": engine, "style": style}
         numbers = {"seed": seed, "budget": budget, "floor": floor, **sides, **finer}
         return {
@@ -279,6 +284,22 @@ def _why(desk: Desk, people: list[str], look: str, engine: str, base: str, safe_
 def _others(w: Words, found: list[Any]) -> str:
     cards = "".join(explain(w, fit, chosen=False) for fit in found[:4])
     return f'<details class="fold"><summary>{esc(w("engine.all"))}</summary><div class="stack">{cards}</div></details>'
+
+
+def suited(w: Words, card: EngineCard, filled: Mapping[str, tuple[str, Any]]) -> dict[str, Any]:
+    """Options under the engine's own names, from label → name and value of the fields that were filled in.
+
+    Raises UserError for a field the engine has no use for: what was asked for is not left out in silence.
+    """
+    known = {option.name for option in card.options}
+    made: dict[str, Any] = {}
+    for label, (name, value) in filled.items():
+        name = name if name in known else SAME.get(name, name)
+        if name not in known:
+            what = w("create.unused", label=label, engine=w.engine_title(card.name, card.title))
+            raise UserError(what, w("create.unused.next"))
+        made[name] = value
+    return made
 
 
 def _choose(desk: Desk, people: list[str], look: str, engine: str, base: str, safe_only: bool) -> str:

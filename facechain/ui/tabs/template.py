@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from facechain.errors import UserError
+from facechain.limits import PORTRAITS, SEED, whole
 from facechain.photos.read import read_reduced
 from facechain.ui import results
 from facechain.ui.desk import Desk, Shop
@@ -30,7 +31,7 @@ def build(shop: Shop) -> None:
             strength = gr.Slider(0, 1, value=1, step=0.05, label=w("create.strength"), info=w("create.strength.help"))
             with gr.Row():
                 count = gr.Slider(1, 24, value=2, step=1, label=w("create.count"), elem_id="template-count")
-                seed = optional(w, "create.seed", int, 0, 2**32 - 1, "create.seed.help")
+                seed = optional(w, "create.seed", int, 0, SEED, "create.seed.help")
             make = gr.Button(w("create.make"), variant="primary", size="lg", elem_id="template-make")
         with gr.Column(scale=7, min_width=320):
             shown = board("template-results")
@@ -87,8 +88,8 @@ def build(shop: Shop) -> None:
                 engine="template",
                 template=str(desk.uploads.file(state["batch"], state["name"])),
                 slots=[at for at, _ in given],
-                count=int(count),
-                keep=int(count),
+                count=whole("count", count, 1, PORTRAITS),
+                keep=whole("keep", count, 1, PORTRAITS),
                 seed=seed.read(w, number),
                 options={"strength": float(strength)} if strength != 1 else {},
             ),

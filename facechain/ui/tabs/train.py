@@ -9,6 +9,7 @@ import gradio as gr
 
 from facechain import bootstrap
 from facechain.errors import UserError
+from facechain.limits import SEED
 from facechain.people.names import slug
 from facechain.types import JobState
 from facechain.ui.desk import OPEN, Desk, Shop
@@ -49,7 +50,7 @@ def build(shop: Shop) -> None:
                 with gr.Row():
                     steps = optional(w, "train.count", int, 1, 100_000, elem_id="train-steps")
                     rank = optional(w, "train.rank", int, 1, 256)
-                    seed = optional(w, "create.seed", int, 0, 2**32 - 1)
+                    seed = optional(w, "create.seed", int, 0, SEED)
                 with gr.Row():
                     size = optional(w, "train.resolution", int, 64, 2048)
                     rate = optional(w, "train.rate", float, 1e-7, 1)
