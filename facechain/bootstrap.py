@@ -195,7 +195,7 @@ def _orders(given: Batch, say: Callable[[str], None] = lambda line: None) -> tup
     from facechain.jobs import sheet
 
     defaults = sheet.Defaults(styles=given.styles, count=given.count, engine=given.engine, seed=given.seed)
-    return sheet.read(Path(given.file), defaults)
+    return sheet.read(Path(given.file), defaults, say, given.encoding)
 
 
 def release() -> None:

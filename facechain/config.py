@@ -21,11 +21,15 @@ from facechain.types import Style
 def read_toml(path: Path) -> dict[str, Any]:
     """Raises ConfigError naming the file and line when it is not TOML."""
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(f"{path} is missing.", "Restore it from the repository.") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from None
+    except RecursionError:
+        raise ConfigError(f"{path} is nested too deeply.", "Correct it.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}.", "Correct that line.") from None
+        raise ConfigError(f"{path} is not valid TOML in UTF-8: {error}.", "Correct that line.") from None
 
 
 REPEATED = ("lora",)  # settings that may be given several times; all of them count

@@ -29,6 +29,19 @@ def plain(name: str) -> str:
     return name
 
 
+# Folders that systems put beside people's own: archives of macOS, Synology and QNAP, bins, Windows.
+_SYSTEM = re.compile(
+    r"\..*|__MACOSX|@(eaDir|tmp|Recycle|Recently-Snapshot)|#(recycle|snapshot)|\$RECYCLE\.BIN"
+    r"|System Volume Information|lost\+found",
+    re.IGNORECASE,
+)
+
+
+def is_system(name: str) -> bool:
+    """Whether a folder of this name is the system's own, or hidden, and so no person's."""
+    return _SYSTEM.fullmatch(name) is not None
+
+
 @contextlib.contextmanager
 def errors(folder: Path, setting: str) -> Iterator[None]:
     """Turns what the disk refuses into a StoreError that names the environment variable moving `folder`."""

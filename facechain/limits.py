@@ -57,9 +57,10 @@ def check_options(options: Mapping[str, object]) -> None:
     whole("the number of settings", len(options), 0, OPTIONS)
     for name, value in options.items():
         text("the name of a setting", name)
-        if isinstance(value, str):
-            text(name, value)
-        elif isinstance(value, float) and not math.isfinite(value):
+        for one in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(one, str):
+                text(name, one)
+        if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"{name} is {value}.", "Give a finite number.")
 
 

@@ -9,14 +9,19 @@ from typing import Annotated
 import typer
 
 from facechain.cli.options import Json, Queue
+from facechain.limits import PORTRAITS, SEED
 
 
 def batch(
-    file: Annotated[Path, typer.Argument(help="A .csv or .jsonl table, or a folder with a folder of photos a person.")],
+    file: Annotated[
+        Path,
+        typer.Argument(help="A table (.csv, .jsonl, .xlsx, .ods), or a directory with one photo folder per person."),
+    ],
     style: Annotated[list[str] | None, typer.Option(help="For lines that name none; may be given again.")] = None,
-    count: Annotated[int, typer.Option(min=1, max=10_000, help="Portraits each, for lines that do not say.")] = 4,
+    count: Annotated[int, typer.Option(min=1, max=PORTRAITS, help="Portraits each, for lines that do not say.")] = 4,
     engine: Annotated[str, typer.Option(help="For lines that name none; see `facechain engines`.")] = "",
-    seed: Annotated[int, typer.Option(min=0, help="Another seed, other pictures.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=SEED, help="Another seed, other pictures.")] = 0,
+    encoding: Annotated[str, typer.Option(help="Of a .csv or .jsonl file, e.g. gbk; detected when empty.")] = "",
     format: Annotated[str, typer.Option(help="png, jpeg or webp.")] = "png",
     report: Annotated[Path | None, typer.Option(help="Where the report goes, .csv or .json; else beside FILE.")] = None,
     cluster: Annotated[str, typer.Option(help="Work on a Ray cluster: local, or its address.")] = "",
@@ -29,7 +34,14 @@ def batch(
     from facechain.cli import jobs, show
     from facechain.errors import UserError
 
-    asked = {"styles": style or [], "count": count, "engine": engine, "seed": seed, "format": format}
+    asked = {
+        "styles": style or [],
+        "count": count,
+        "engine": engine,
+        "seed": seed,
+        "encoding": encoding,
+        "format": format,
+    }
     where = {"file": jobs.path(file), "report": jobs.path(report), "cluster": cluster, "workers": workers}
     if queue:
         jobs.leave("batch", {**asked, **where}, as_json)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from facechain import disk
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
@@ -47,12 +49,18 @@ def write(path: Path, outcomes: Sequence[Outcome], batch: str = "") -> None:
         table = io.StringIO(newline="")
         rows = csv.DictWriter(table, [field.name for field in fields(Outcome)])
         rows.writeheader()
-        rows.writerows(asdict(outcome) for outcome in outcomes)
+        for outcome in outcomes:
+            rows.writerow({name: inert(value) for name, value in asdict(outcome).items()})
         text = table.getvalue()
     with disk.errors(path.parent, "--report"):
         part = path.with_name(f".{path.name}.{batch or os.getpid()}.part")
         disk.write(part, text.encode())
         disk.move(part, path)
+
+
+def inert(value: object) -> object:
+    """A cell that no spreadsheet runs: text that would be a formula gets an apostrophe in front, as OWASP advises."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:

@@ -1,26 +1,29 @@
-"""What a batch is to make, read from a table of CSV or JSON lines, or from a folder with a folder of photos a person.
+"""What a batch is to make, read from a table, or from a folder with one folder of photos per person.
 
-A line asks for people × styles, `count` portraits of each. In CSV a cell holds several people or styles with ";"
+A line asks for people × styles, `count` portraits of each. A cell holds several people or styles with ";"
 between them, and people joined by "+" share one picture.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from facechain.config import build, read_toml, settings
-from facechain.errors import ConfigError, FaceChainError
+from facechain.disk import is_system
+from facechain.errors import ConfigError, UserError
+from facechain.jobs import table
+from facechain.jobs.table import wrong
+from facechain.limits import BATCH_ORDERS, BATCH_PORTRAITS, PORTRAITS, SEED, check_options, prompt, text, whole
 
 CONSENT = "consent.toml"  # in a person's folder of photos: by, purpose
-ALIASES = {"person": "people", "style": "styles"}
-NUMBERS = ("count", "keep", "seed")
+ALIASES = {"person": "people", "name": "people", "style": "styles"}
+NUMBERS = {"count": (1, PORTRAITS), "keep": (1, PORTRAITS), "seed": (0, SEED)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,21 +86,19 @@ class Defaults:
     seed: int = 0
 
 
-def read(file: Path, given: Defaults) -> tuple[Order, ...]:
-    """Raises ConfigError, naming the line, for what cannot be understood; nothing has been made then."""
-    if file.is_dir():
-        lines = list(_folder(file))
-    elif file.suffix.lower() in (".jsonl", ".ndjson"):
-        lines = list(_jsonl(file))
-    elif file.suffix.lower() in (".csv", ".tsv"):
-        lines = list(_csv(file))
-    else:
-        raise ConfigError(f"{file} is not a batch.", "Give a .csv or .jsonl file, or a folder of photo folders.")
-    if not lines:
-        raise ConfigError(f"{file} asks for nothing.", "Give it a line, or a folder of photos, for each person.")
+def read(
+    file: Path, given: Defaults, say: Callable[[str], None] = lambda line: None, encoding: str = ""
+) -> tuple[Order, ...]:
+    """What a table or folder asks for. `say` hears what was assumed; `encoding`, of text, is guessed when empty.
+
+    Raises ConfigError, naming the line, for what cannot be understood; nothing has been made then.
+    """
+    whole("count", given.count, 1, PORTRAITS)
+    whole("seed", given.seed, 0, SEED)
     seen: Counter[str] = Counter()
-    orders = []
-    for number, line in lines:
+    orders: list[Order] = []
+    portraits = 0
+    for number, line in _lines(file, say, encoding):
         for people in line.people:
             for style in line.styles or given.styles or ("",):
                 order = _order(number, line, people, style, given, file.absolute())
@@ -105,7 +106,30 @@ def read(file: Path, given: Defaults) -> tuple[Order, ...]:
                 # The same line twice asks for twice as many pictures, not for the same ones again.
                 orders.append(_settled(order, f"{key}/{seen[key]}"))
                 seen[key] += 1
+                portraits += order.count
+                if len(orders) > BATCH_ORDERS or portraits > BATCH_PORTRAITS:
+                    raise ConfigError(
+                        f"{file.name} asks for more than {BATCH_ORDERS:,} sittings or {BATCH_PORTRAITS:,} portraits.",
+                        "Split it into several batches.",
+                    )
+    if not orders:
+        raise ConfigError(f"{file} asks for nothing.", "Give it a line, or a folder of photos, for each person.")
     return tuple(orders)
+
+
+def _lines(file: Path, say: Callable[[str], None], encoding: str) -> Iterator[tuple[int, Line]]:
+    kind = file.suffix.lower()
+    if file.is_dir():
+        return _folder(file)
+    if kind in (".jsonl", ".ndjson"):
+        return _jsonl(file, table.json_rows(file, encoding, say))
+    if kind in (".csv", ".tsv"):
+        return _table(file, table.csv_rows(file, encoding, say))
+    if kind in table.WORKBOOKS:
+        return _table(file, table.workbook_rows(file, say))
+    raise ConfigError(
+        f"{file} is not a batch.", "Give a .csv, .jsonl, .xlsx or .ods file, or a folder of photo folders."
+    )
 
 
 def _order(number: int, line: Line, people: str, style: str, given: Defaults, file: Path) -> Order:
@@ -148,42 +172,25 @@ def _settled(order: Order, key: str) -> Order:
 # ── the three forms ──────────────────────────────────────────────────────────────────────────────
 
 
-def _csv(file: Path) -> Iterator[tuple[int, Line]]:
-    with _opened(file) as text:
-        head = text.readline()
-        text.seek(0)
-        rows = csv.DictReader(text, delimiter=max(",;\t", key=head.count), skipinitialspace=True)
-        for row in rows:
-            if extra := row.pop(None, None):  # type: ignore[call-overload]
-                raise _wrong(file, rows.line_num, f"has more cells than there are columns: {extra}")
-            cells = {str(name).strip(): value.strip() for name, value in row.items() if value and value.strip()}
-            if cells:
-                yield rows.line_num, _line(file, rows.line_num, _typed(file, rows.line_num, cells))
+def _table(file: Path, rows: Iterable[tuple[int, Mapping[str, str]]]) -> Iterator[tuple[int, Line]]:
+    for number, cells in rows:
+        yield number, _line(file, number, _typed(file, number, _named(file, number, cells)))
 
 
-def _jsonl(file: Path) -> Iterator[tuple[int, Line]]:
-    with _opened(file) as text:
-        for number, line in enumerate(text, 1):
-            if not line.strip():
-                continue
-            try:
-                given = json.loads(line)
-            except ValueError as error:
-                raise _wrong(file, number, f"is not JSON: {error}") from None
-            if not isinstance(given, dict):
-                raise _wrong(file, number, "is not a JSON object")
-            values: dict[str, Any] = {ALIASES.get(str(n), str(n)): v for n, v in given.items() if v is not None}
-            for name in ("people", "styles"):
-                if isinstance(values.get(name), str):
-                    values[name] = [values[name]]
-            if isinstance(values.get("people"), list):
-                values["people"] = ["+".join(map(str, p)) if isinstance(p, list) else p for p in values["people"]]
-            yield number, _line(file, number, values)
+def _jsonl(file: Path, rows: Iterable[tuple[int, Mapping[str, Any]]]) -> Iterator[tuple[int, Line]]:
+    for number, given in rows:
+        values = _named(file, number, {name: value for name, value in given.items() if value is not None})
+        for name in ("people", "styles"):
+            if isinstance(values.get(name), str):
+                values[name] = [values[name]]
+        if isinstance(values.get("people"), list):
+            values["people"] = ["+".join(map(str, p)) if isinstance(p, list) else p for p in values["people"]]
+        yield number, _line(file, number, values)
 
 
 def _folder(file: Path) -> Iterator[tuple[int, Line]]:
     """Each folder in it is a person; without a consent.toml they are not enrolled."""
-    homes = sorted(home for home in file.iterdir() if home.is_dir() and not home.name.startswith("."))
+    homes = sorted(home for home in file.iterdir() if home.is_dir() and not is_system(home.name))
     for number, home in enumerate(homes, 1):
         agreed = Consent(by="", purpose="")
         if (home / CONSENT).is_file():
@@ -191,9 +198,20 @@ def _folder(file: Path) -> Iterator[tuple[int, Line]]:
         yield number, Line(people=(home.name,), photos=home.name, consent_by=agreed.by, purpose=agreed.purpose)
 
 
-def _typed(file: Path, number: int, cells: Mapping[str, str]) -> dict[str, Any]:
+def _named(file: Path, number: int, cells: Mapping[str, Any]) -> dict[str, Any]:
+    """Cells by our names of the columns, however a spreadsheet writes them. Raises ConfigError for one named twice."""
+    values: dict[str, Any] = {}
+    for column, value in cells.items():
+        plain = column.strip().casefold().replace(" ", "_")
+        name = ALIASES.get(plain, plain)
+        if name in values:
+            raise wrong(file, number, f"names {name!r:.80} twice")
+        values[name] = value
+    return values
+
+
+def _typed(file: Path, number: int, values: dict[str, Any]) -> dict[str, Any]:
     """Cells as the values they stand for."""
-    values: dict[str, Any] = {ALIASES.get(name, name): value for name, value in cells.items()}
     for name in ("people", "styles"):
         if name in values:
             values[name] = [part.strip() for part in values[name].split(";") if part.strip()]
@@ -202,38 +220,33 @@ def _typed(file: Path, number: int, cells: Mapping[str, str]) -> dict[str, Any]:
             try:
                 values[name] = int(values[name])
             except ValueError:
-                raise _wrong(file, number, f"says {name} {values[name]!r}, which is no whole number") from None
+                raise wrong(file, number, f"says {name} {values[name]!r}, which is no whole number") from None
     if "settings" in values:
         try:
             values["settings"] = settings(filter(str.strip, values["settings"].split(";")))
-        except FaceChainError as error:
-            raise _wrong(file, number, f"says settings {values['settings']!r}: {error.what.rstrip('.')}") from None
+        except UserError as error:
+            raise wrong(file, number, f"says settings {values['settings']!r:.200}: {error.what.rstrip('.')}") from None
     return values
 
 
 def _line(file: Path, number: int, values: Mapping[str, Any]) -> Line:
-    try:
-        line = build(Line, values, f"{file.name}, line {number}")
-    except FaceChainError:
-        raise
-    for name in NUMBERS:
-        value = getattr(line, name)
-        if value is not None and value < (0 if name == "seed" else 1):
-            raise _wrong(file, number, f"says {name} {value}")
+    line = build(Line, values, f"{file.name}, line {number}")
     if not line.people or not all(people.strip() for people in line.people):
-        raise _wrong(file, number, "names nobody")
-    return line
-
-
-def _opened(file: Path):
+        raise wrong(file, number, "names nobody")
     try:
-        return file.open(encoding="utf-8-sig", newline="")
-    except OSError as error:
-        raise ConfigError(f"{file} cannot be read: {error.strerror}.", "Check the path.") from error
-
-
-def _wrong(file: Path, number: int, what: str) -> ConfigError:
-    return ConfigError(f"{file.name}, line {number} {what}.", "Correct that line; nothing was made yet.")
+        for name, (least, most) in NUMBERS.items():
+            if (value := getattr(line, name)) is not None:
+                whole(name, value, least, most)
+        for name in ("prompt", "negative"):
+            prompt(name, getattr(line, name))
+        for name in ("engine", "base", "template", "photos", "consent_by", "purpose"):
+            text(name, getattr(line, name))
+        for name in (*line.people, *line.styles):
+            text("A name", name)
+        check_options(line.settings)
+    except UserError as error:
+        raise ConfigError(f"{file.name}, line {number}: {error.what}", error.next_step) from None
+    return line
 
 
 def people(orders: Sequence[Order]) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ import numpy as np
 import pillow_heif
 from PIL import Image, ImageCms, UnidentifiedImageError
 
+from facechain import disk
 from facechain.errors import PhotoError
 from facechain.types import Photo
 
@@ -46,7 +47,6 @@ FORMATS: dict[str, tuple[str, ...]] = {
     ".bmp": ("BMP",),
     ".gif": ("GIF",),
 }
-_SYSTEM_FOLDERS = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
 
 # EXIF orientation → the turn that makes it upright (EXIF 2.32, tag 0x0112).
 _UPRIGHT = {
@@ -96,7 +96,7 @@ def _walk(folder: Path) -> Iterator[Path]:
             folders.clear()
             continue
         entered.add((seen.st_dev, seen.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in _SYSTEM_FOLDERS)
+        folders[:] = sorted(name for name in folders if not disk.is_system(name))
         for name in files:
             path = Path(here, name)
             if not name.startswith(".") and path.suffix.lower() in FORMATS and path.is_file():
