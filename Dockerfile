@@ -1,23 +1,25 @@
 # FaceChain in a container; docs/app.md says how.
 #   docker build -t facechain .                              the template engine, on the processor
 #   docker build -t facechain --build-arg DEVICE=cuda .      Stable Diffusion engines as well, on a GPU
+# A tag may be moved; `bash scripts/pin_image` puts the digest behind it that its registry gives today.
 FROM python:3.12-slim
 
-# cpu, or cuda. With cpu-diffusion, INDEX may name a package index with builds of torch for the processor alone.
+# cpu, cuda, or cpu-diffusion: the diffusion engines with builds of torch for the processor alone.
 ARG DEVICE=cpu
-ARG INDEX=""
 
-ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore \
+ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 UV_NO_CACHE=1 PIP_ROOT_USER_ACTION=ignore \
     FACECHAIN_WORKSPACE=/data/workspace FACECHAIN_MODELS=/data/models
 
 RUN useradd --create-home --uid 1000 facechain && mkdir /data && chown facechain:facechain /data
 WORKDIR /app
-COPY requirements.txt requirements-diffusion.txt ./
+COPY requirements.txt requirements-setup.txt requirements-diffusion.txt requirements-overrides.txt requirements.lock ./
+COPY scripts/install_locked scripts/install_locked
 RUN case "$DEVICE" in \
-      cpu) files="-r requirements.txt" ;; \
-      cuda | cpu-diffusion) files="-r requirements.txt -r requirements-diffusion.txt" ;; \
+      cpu) extras="" ;; \
+      cuda) extras=diffusion ;; \
+      cpu-diffusion) extras=diffusion; export UV_TORCH_BACKEND=cpu ;; \
       *) echo "DEVICE is cpu, cpu-diffusion or cuda, not '$DEVICE'." >&2; exit 2 ;; \
-    esac; pip install --only-binary :all: ${INDEX:+--extra-index-url "$INDEX"} $files
+    esac; bash scripts/install_locked "$(command -v python)" $extras
 COPY pyproject.toml README.md webui.py ./
 COPY configs configs
 COPY facechain facechain

@@ -37,17 +37,22 @@ def test_the_image_runs_without_rights_and_says_how_it_is():
     assert _instructions("EXPOSE") == ["7860"]
 
 
-@pytest.mark.parametrize(("device", "files"), [("cpu", 1), ("cuda", 2), ("cpu-diffusion", 2), ("tpu", 0)])
-def test_the_image_installs_for_a_device_or_refuses_it(device, files, tmp_path):
-    """The build's own line, with a pip that only says what it was given."""
+@pytest.mark.parametrize(
+    ("device", "installs"),
+    [("cpu", "python"), ("cuda", "python diffusion"), ("cpu-diffusion", "python diffusion cpu"), ("tpu", "")],
+)
+def test_the_image_installs_for_a_device_or_refuses_it(device, installs, tmp_path):
+    """The build's own line, with a bash that only says what it was given."""
     (line,) = [line for line in _instructions("RUN") if "$DEVICE" in line]
-    (tmp_path / "pip").write_text('#!/bin/sh\necho "$@"\n')
-    (tmp_path / "pip").chmod(0o755)
-    env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "DEVICE": device, "INDEX": ""}
+    for name in ("bash", "python"):
+        (tmp_path / name).write_text('#!/bin/sh\necho "$@" $UV_TORCH_BACKEND\n')
+        (tmp_path / name).chmod(0o755)
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "DEVICE": device}
     done = subprocess.run(["sh", "-c", line], env=env, cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout.split().count("-r") == files
-    assert (done.returncode == 0) == bool(files)
-    assert ("cpu-diffusion" in done.stderr) == (not files)  # says what there is
+    said = done.stdout.replace(f"{tmp_path}/", "").strip()
+    assert said == (f"scripts/install_locked {installs}" if installs else "")
+    assert (done.returncode == 0) == bool(installs)
+    assert ("cpu-diffusion" in done.stderr) == (not installs)  # says what there is
 
 
 def test_compose_keeps_to_this_machine():
@@ -56,6 +61,7 @@ def test_compose_keeps_to_this_machine():
         assert all(port.startswith("127.0.0.1:") for port in service["ports"]), name
         assert [volume.split(":")[1] for volume in service["volumes"]] == _instructions("VOLUME")
         assert {volume.split(":")[0] for volume in service["volumes"]} <= set(made["volumes"])
+        assert {"mem_limit", "memswap_limit", "pids_limit"} <= service.keys(), name
     assert made["services"]["gpu"]["build"]["args"] == {"DEVICE": "cuda"}
 
 
