@@ -83,12 +83,15 @@ def serve(app: FastAPI, listener: socket.socket, *, workers: bool, say: Callable
     """Serves until Ctrl-C or SIGTERM. `workers`: starts some when none live, and again when they have died."""
     import uvicorn
 
+    from facechain.api.connections import Connection, allow_connections
+
+    allow_connections()
     # uvicorn raises the signal anew when it has shut down; by then it has had its effect.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     config = uvicorn.Config(
         app,
-        http="h11",  # the other parser takes headers of any length
+        http=Connection,  # on h11: the other parser takes headers of any length
         log_level="warning",
         access_log=False,
         server_header=False,

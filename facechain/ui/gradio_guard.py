@@ -70,7 +70,7 @@ class GradioGuard:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         route = re.fullmatch(_ROUTES.get(scope["method"], "(?!)"), path)
         if not route:
-            return await _refusal(403, "This is not served here.")(scope, receive, send)
+            return await _refusal(404, "There is nothing here.")(scope, receive, send)
         ids = [route.groupdict().get("id"), *parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", ())]
         if scope["method"] == "POST":
             try:
