@@ -18,7 +18,7 @@ from identity_kit import ENGINES, assert_untouched, marks, plain
 from facechain.engines.faceid import FaceIdEngine
 from facechain.engines.instantid import _pose
 from facechain.errors import Cancelled, ConfigError, EngineError, PackError, PackMissing, PersonError
-from facechain.types import Photo
+from facechain.types import Part, Parts, Photo
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -253,6 +253,31 @@ def test_pulid_without_its_tower_says_what_is_missing(bases, tmp_path):
         pass
 
 
+class Dressed:
+    """A parser that finds something worn over the whole crop, as a hat, glasses and earrings are."""
+
+    def parts(self, pixels, face=None):
+        return Parts(masks={part: np.full(pixels.shape[:2], part is Part.OTHER, np.float32) for part in Part})
+
+
+def test_pulid_sees_glasses_and_neither_hat_nor_earrings():
+    from facechain.engines.identity.pulid_tower import head_picture
+
+    crop = tiny.crop(1, np.full((128, 128, 3), 100, np.uint8))
+    bare, dressed = head_picture(crop), head_picture(crop, Dressed().parts(crop.pixels))
+    eyes, forehead, lobe = (240, 256), (130, 256), (400, 130)
+    assert [bare[at][0] for at in (eyes, forehead, lobe)] == [100, 100, 100]
+    assert [dressed[at][0] for at in (eyes, forehead, lobe)] == [100, 255, 255]
+
+
+def test_pulid_asks_the_parser_what_is_worn(bases, tmp_path):
+    engine, painted = kit.pulid("pulid_v1")(tmp_path, lambda: bases["sdxl"]), []
+    for engine._parser in (None, Dressed()):
+        with engine.sitting(engine.learn(tiny.person()), tiny.STYLE) as paint:
+            painted.append(paint(tiny.shot(scale=4.0)))
+    assert not np.array_equal(*painted)
+
+
 def test_pulid_presets_differ_and_unknown_ones_are_refused(bases, tmp_path):
     engine = kit.pulid("pulid_v1")(tmp_path, lambda: bases["sdxl"])
     with engine.sitting(engine.learn(tiny.person()), tiny.STYLE) as paint:
@@ -263,18 +288,26 @@ def test_pulid_presets_differ_and_unknown_ones_are_refused(bases, tmp_path):
             paint(tiny.shot(preset="bold"))
 
 
-@pytest.mark.parametrize(("structure", "steps"), [("pulid_v1", 4), ("pulid_v11", 25)])
-def test_pulid_paints_as_many_steps_as_its_version_was_published_with(structure, steps, bases, tmp_path):
+@pytest.mark.parametrize(
+    ("structure", "steps", "given"),
+    [
+        ("pulid_v1", 4, {"timestep_spacing": "trailing", "use_karras_sigmas": False}),
+        ("pulid_v11", 25, {"use_karras_sigmas": True}),
+    ],
+)
+def test_pulid_samples_as_its_version_was_published(structure, steps, given, bases, tmp_path):
     engine, calls = kit.pulid(structure)(tmp_path, lambda: bases["sdxl"]), []
     shot = tiny.shot()
     object.__setattr__(shot, "options", {})
-    hook = bases["sdxl"].unet.register_forward_hook(lambda *_: calls.append(1))
+    hook = bases["sdxl"].unet.register_forward_hook(lambda *_: calls.append(bases["sdxl"].scheduler))
     try:
         with engine.sitting(engine.learn(tiny.person()), tiny.STYLE) as paint:
             paint(shot)
     finally:
         hook.remove()
     assert len(calls) == steps
+    assert type(calls[0]).__name__ == "DPMSolverMultistepScheduler"
+    assert given.items() <= dict(calls[0].config).items()
 
 
 def test_plus_without_clip_is_refused(bases, tmp_path):
@@ -439,6 +472,6 @@ def test_every_engine_opens_from_its_packs(tmp_path):
 
     for name, (card, open_engine) in IDENTITY.items():
         asked.clear()
-        open_engine(Shelf(base=lambda: None, pack=pack, reader=reader))
+        open_engine(Shelf(base=lambda: None, pack=pack, reader=reader, parser=lambda: asked.append("parser")))
         assert card.name == name
         assert set(asked) == set(card.packs), name

@@ -453,6 +453,24 @@ def test_pulid_encoders(tmp_path):
     assert (IdFormer.of(w)(vectors, levels) - latents[:, :4] @ w["proj_out"]).abs().max() < CLOSE
 
 
+@pytest.mark.parametrize("mix", [False, True])
+@pytest.mark.parametrize("photos", [1, 2, 3, 4])
+def test_pulid_v1_negative_face_has_the_tokens_of_as_many_photos(photos, mix, tmp_path):
+    """The original joins both rows photo by photo: ten tokens, then of each further photo its first five, or all."""
+    from facechain.engines.identity.pulid_net import MlpEncoder
+    from facechain.engines.identity.pulid_tokens import PulidTokens
+
+    made = object.__new__(PulidTokens)
+    made.encoder = MlpEncoder.of(part(tiny.weights("pulid_v1", tiny.layout(tiny.sdxl(tmp_path))), "id_adapter."))
+    made.vectors, made.levels = torch.randn(1, photos, 528), torch.randn(5, 1, photos, 6, 64)
+    with torch.no_grad():
+        negative, person = made.tokens(most=4, mix=mix, empty=2)
+        nobody = made.encoder(torch.zeros(1, 1, 528), [torch.zeros(1, 1, 6, 64)] * 5)[0]
+    further = [nobody if mix else nobody[:5]] * (photos - 1)
+    torch.testing.assert_close(negative, torch.cat([nobody, *further, torch.zeros(2, 96)]))
+    assert len(person) == len(negative)
+
+
 def test_eva_tower_without_library_modules():
     """Turned pairs by complex numbers, attention head by head."""
     from facechain.engines.identity.eva_net import LEVELS, EvaTower
@@ -500,8 +518,8 @@ def test_eva_tower_without_library_modules():
 
 
 @pytest.mark.parametrize("rows", [1, 2, 4])
-@pytest.mark.parametrize("scale", [0.0, 0.5, 1.0])
-def test_fact_gates_follow_their_formula(scale, rows, tmp_path):
+@pytest.mark.parametrize(("scale", "own_norms"), [(0.0, True), (0.5, False), (0.5, True), (1.0, False)])
+def test_fact_gates_follow_their_formula(scale, own_norms, rows, tmp_path):
     """Face tokens go through the gate with the picture's here, while ours are remembered from before the first step."""
     from facechain.engines.identity.fact_net import gates_in
 
@@ -509,6 +527,8 @@ def test_fact_gates_follow_their_formula(scale, rows, tmp_path):
     where = tiny.layout(base)
     flat, face = tiny.weights("fact", where), torch.randn(2, 4, 64)
     path, width = where.blocks[0]
+    if own_norms:  # a checkpoint may bring the layer norms it was trained with
+        flat |= {f"{at}.attn2.processor.ln.{k}": torch.randn(n) for at, n in where.blocks for k in ("weight", "bias")}
     w = part(flat, f"{path}.attn2.processor.")
     block = base.unet.get_submodule(path)
     picture, text = torch.randn(rows, 9, width), torch.randn(rows, 7, 64)
@@ -527,7 +547,8 @@ def test_fact_gates_follow_their_formula(scale, rows, tmp_path):
         h = h + scale * torch.tanh(w["alpha_attn"]) * joint
         x, gate = linear(w, "ff.net.0.proj", norm(w, "norm2", h)).chunk(2, -1)
         h = h + scale * torch.tanh(w["alpha_dense"]) * linear(w, "ff.net.2", x * gelu(gate))
-        h = h + block.attn2(norm(own, "norm2", h), encoder_hidden_states=text)
+        normed = norm(w, "ln", h) if own_norms and scale else norm(own, "norm2", h)
+        h = h + block.attn2(normed, encoder_hidden_states=text)
         wanted = h + block.ff(norm(own, "norm3", h))
     assert (ours - wanted).abs().max() < CLOSE
 

@@ -16,7 +16,7 @@ from facechain.engines.identity.engine import OnePhotoEngine
 from facechain.engines.identity.paint import Brush, paint, settings, worded
 from facechain.errors import EngineError
 from facechain.options import Field, Guidance, Photos, Scale, Steps, options_of
-from facechain.protocols import EngineCard, FaceReader, Identity, Paint
+from facechain.protocols import EngineCard, FaceReader, Identity, Paint, Parser
 from facechain.types import Canvas, Pixels, Shot, Style
 
 # preset -> how the face joins the text attention, and how many empty tokens dilute it
@@ -30,13 +30,14 @@ class PulidSettings(Brush):
     mix: bool = False  # v1: take every token of the further photos, not only their face-vector tokens
     most_photos: Photos = 4
     average: bool = False  # one averaged face instead of one beside the other
-    sampler: Sampler = "dpmpp_2m"
+    sampler: Sampler = "dpmpp_2m_karras"
     steps: Steps = 25
     guidance: Guidance = 7.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class PulidV1Settings(PulidSettings):
+    sampler: Sampler = "dpmpp_2m_trailing"
     steps: Steps = 4
     guidance: Guidance = 1.2
 
@@ -47,7 +48,7 @@ CARD = EngineCard(
     learns="instantly",
     bases=("sdxl",),
     min_photos=1,
-    packs=("pulid", "eva02-clip", "antelopev2"),
+    packs=("pulid", "eva02-clip", "antelopev2", "parser"),
     needs_canvas=False,
     paints_canvas=False,
     recogniser="glintr100",
@@ -58,7 +59,7 @@ CARD_V1 = dataclasses.replace(
     CARD,
     name="pulid-v1",
     title="PuLID v1",
-    packs=("pulid-v1", "eva02-clip", "antelopev2"),
+    packs=("pulid-v1", "eva02-clip", "antelopev2", "parser"),
     summary="The first PuLID, made for fast bases such as SDXL-Lightning; blends up to four photos.",
 )
 
@@ -73,12 +74,16 @@ class PulidEngine(OnePhotoEngine):
         checkpoint: Path,
         reader: FaceReader,
         tower: Path,
+        parser: Parser | None = None,
         card: EngineCard = CARD,
         **more: Any,
     ) -> None:
-        """`tower` is the published file of EVA02-CLIP-L-14-336, through which PuLID looks at the photos."""
+        """`tower` is the published file of EVA02-CLIP-L-14-336, through which PuLID looks at the photos.
+
+        `parser` finds hats and jewellery in them, which PuLID is not to see.
+        """
         super().__init__(base=base, checkpoint=checkpoint, reader=reader, card=card, **more)
-        self._tower = tower
+        self._tower, self._parser = tower, parser
 
     @contextmanager
     def _paints(self, pipe: Any, file: Checkpoint, identity: Identity, style: Style) -> Iterator[Paint]:
@@ -87,7 +92,8 @@ class PulidEngine(OnePhotoEngine):
         from facechain.engines.identity.pulid_tower import FaceTower
 
         kind = PulidV1Settings if file.kind == "pulid-v1" else PulidSettings
-        tokens = functools.cache(PulidTokens(file, identity.data, FaceTower(self._tower)).tokens)
+        tower = FaceTower(self._tower, self._parser)
+        tokens = functools.cache(PulidTokens(file, identity.data, tower).tokens)
         with face_in(pipe.unet, file.under("id_adapter_attn_layers."), ("id_to_k", "id_to_v")) as face:
 
             def one(shot: Shot, onto: Canvas | None = None) -> Pixels:

@@ -144,6 +144,7 @@ def _identity(card: EngineCard, open_one: Callable[[Shelf], Engine]) -> Callable
                 base=pipeline,
                 pack=workshop.path,
                 reader=workshop.reader,
+                parser=workshop.parser,
                 controlnets=net,
                 revision=workshop.revision,
                 folder=workshop.base,

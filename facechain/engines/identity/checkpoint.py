@@ -97,12 +97,12 @@ def _check_family(structure: str, shapes: Shapes, layout: Layout, title: str) ->
     )
 
 
-# structure -> keys that may be there and are not used
+# structure -> keys that may be there or not; all but FACT's layer norms are left unused
 SPARE: dict[str, str] = {
     "photomaker_v1": r"id_encoder\.vision_model\.embeddings\.position_ids$",
     "photomaker_v2": r"id_encoder\.vision_model\.embeddings\.position_ids$",
     "arc2face_text": r"text_model\.embeddings\.position_ids$",
-    "fact": r".*\.processor\.ln\.(weight|bias)$",  # a copy of the base's own layer norm
+    "fact": r".*\.processor\.ln\.(weight|bias)$",  # the base's layer norm as it was in training
     "transface": r"(feature|senet)\.|mask_token$",  # the recognition head
     "eva_clip": r"text\.|logit_scale$|visual\.(blocks\.\d+\.attn\.)?rope\.freqs_(cos|sin)$",  # the text side
 }

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from facechain.engines.identity.attention import Dial, for_rows, layout_of
 from facechain.engines.identity.perceiver import adopt, heads
+from facechain.errors import PackError
 
 
 class JointAttention(nn.Module):
@@ -70,15 +71,16 @@ class Gate(nn.Module):
 
 
 class GatedAttention:
-    """An attention processor: the gate, then the block's own layer norm and cross-attention.
+    """An attention processor: the gate, then a layer norm and the block's cross-attention.
 
-    The block's `norm2` is bypassed while this is in, so that the gate sees the picture tokens themselves.
+    The block's `norm2` is bypassed while this is in, so that the gate sees the picture tokens themselves. Behind the
+    gate comes `gated_norm`, the one the gate was trained with; at scale 0 the block's own.
     """
 
     face: tuple[Tensor, Tensor]  # what the gate remembers of it, each (2, T, width), negative first
 
-    def __init__(self, original: Any, norm: nn.Module, gate: Gate, dial: Dial) -> None:
-        self.original, self.norm, self.gate, self.dial = original, norm, gate, dial
+    def __init__(self, original: Any, norm: nn.Module, gated_norm: nn.Module, gate: Gate, dial: Dial) -> None:
+        self.original, self.norm, self.gated_norm, self.gate, self.dial = original, norm, gated_norm, gate, dial
         self.alphas = tuple(float(alpha.detach().float().tanh()) for alpha in (gate.alpha_attn, gate.alpha_dense))
 
     def __call__(self, attn: Any, hidden_states: Tensor, *args: Any, **rest: Any) -> Tensor:
@@ -89,7 +91,7 @@ class GatedAttention:
         attended, fed = self.alphas
         went = self.gate(hidden_states, (key, value), attn.heads, (scale * attended, scale * fed))
         # The block adds what it came with, so only the gate's change goes beside the attention.
-        return self.original(attn, self.norm(went), *args, **rest) + (went - hidden_states)
+        return self.original(attn, self.gated_norm(went), *args, **rest) + (went - hidden_states)
 
 
 class Gates:
@@ -116,6 +118,18 @@ class Gates:
         return at_step_end
 
 
+def _gated_norm(own: nn.LayerNorm, weights: Mapping[str, Tensor], name: str) -> nn.LayerNorm:
+    """The layer norm a checkpoint brings beside its gate, which differs where it was trained along; else the base's."""
+    brought = {key: weights[f"{name}.ln.{key}"] for key in ("weight", "bias") if f"{name}.ln.{key}" in weights}
+    if not brought:
+        return own
+    if {key: value.shape for key, value in brought.items()} != {"weight": own.weight.shape, "bias": own.bias.shape}:
+        raise PackError(f"The layer norm {name}.ln does not fit this base.", "Fetch the file again.")
+    with torch.device("meta"):
+        norm = nn.LayerNorm(list(own.normalized_shape), eps=own.eps)
+    return adopt(norm, brought).to(own.weight.device, own.weight.dtype)
+
+
 @contextmanager
 def gates_in(unet: Any, weights: Mapping[str, Tensor]) -> Iterator[Gates]:
     """The gates of an adapter before every cross-attention of `unet` until the block ends."""
@@ -128,7 +142,8 @@ def gates_in(unet: Any, weights: Mapping[str, Tensor]) -> Iterator[Gates]:
         gate = adopt(gate, {key: weights[f"{name}.{key}"] for key in gate.state_dict()})
         place = next(block.parameters())
         norms[path] = block.norm2
-        gated = GatedAttention(original[name], block.norm2, gate.to(place.device, place.dtype), sitting.dial)
+        norm = _gated_norm(block.norm2, weights, name)
+        gated = GatedAttention(original[name], block.norm2, norm, gate.to(place.device, place.dtype), sitting.dial)
         sitting.layers.append(gated)
         processors[name] = gated
     try:

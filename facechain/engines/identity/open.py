@@ -10,7 +10,7 @@ from typing import Any
 
 from facechain.engines import arc2face, faceid, fact, instantid, photomaker, pulid
 from facechain.engines.about import Brought
-from facechain.protocols import Engine, EngineCard, FaceReader
+from facechain.protocols import Engine, EngineCard, FaceReader, Parser
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +20,7 @@ class Shelf:
     base: Callable[[], Any]  # the diffusers pipeline to paint with
     pack: Callable[[str, str], Path]  # pack id, file name; raises PackMissing
     reader: Callable[[str], FaceReader]  # by name
+    parser: Callable[[], Parser]  # tells the parts of a portrait
     controlnets: Callable[[str, str], Any] | None = None  # by what they follow, or a folder or file of one's own
     revision: Callable[[str], str] = lambda pack: ""  # names a pack's bytes without reading them
     folder: Path | None = None  # of the base
@@ -118,6 +119,7 @@ def _pulid(card: EngineCard, file: str, kind: str) -> tuple[EngineCard, Callable
             kind=kind,
             reader=shelf.reader("antelopev2_raw"),
             tower=shelf.pack("eva02-clip", "EVA02_CLIP_L_336_psz14_s6B.pt"),
+            parser=shelf.parser(),
             card=card,
         )
 

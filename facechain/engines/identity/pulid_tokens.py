@@ -34,11 +34,13 @@ class PulidTokens:
             seen = functional.normalize(self.shares @ self.vectors[0, :, len(self.fused) :], dim=-1)
             vectors = torch.cat([self.fused, seen])[None, None]
             levels = list(torch.einsum("p,lbpnw->lbnw", self.shares, self.levels)[:, :, None])
-        nobody = torch.zeros_like(vectors[:, :1]), [torch.zeros_like(level[:, :1]) for level in levels]
+        zeros = torch.zeros_like(vectors), [torch.zeros_like(level) for level in levels]
         if isinstance(self.encoder, IdFormer):
-            person, negative = self.encoder(vectors, levels), self.encoder(*nobody)
+            person, negative = (
+                self.encoder(vectors, levels),
+                self.encoder(zeros[0][:, :1], [z[:, :1] for z in zeros[1]]),
+            )
         else:
-            person, negative = self.encoder(vectors, levels, mix=mix), self.encoder(*nobody)
-            # v1's tokens grow with the photos; the negative face is repeated to match.
-            negative = negative.repeat(1, -(-person.shape[1] // negative.shape[1]), 1)[:, : person.shape[1]]
+            # v1's tokens grow with the photos, and so do the negative face's: both leave out the same of the others'.
+            person, negative = self.encoder(vectors, levels, mix=mix), self.encoder(*zeros, mix=mix)
         return functional.pad(torch.cat([negative, person]), (0, 0, 0, empty))
