@@ -99,6 +99,27 @@ def test_routes_of_gradio_that_no_page_needs_are_closed(clients, path):
         assert clients[0].post(path, files={"files": b"x"}).status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("DELETE", "/v1/people", 405),
+        ("BREW", "/v1/people", 405),
+        ("POST", "/v1/health", 405),
+        ("PATCH", "/docs", 405),
+        ("GET", "/v1/none", 404),
+        ("BREW", "/v1/none", 404),
+        ("PUT", "/v1", 404),
+        ("GET", "/none", 404),
+        ("BREW", "/gradio_api/queue/join", 404),
+    ],
+)
+def test_what_is_not_there_is_refused_in_one_form(clients, method, path, status):
+    answer = clients[0].request(method, path)
+    assert answer.status_code == status
+    assert set(answer.json()) == {"error", "what", "next_step"}
+    assert ("allow" in answer.headers) == (status == 405)
+
+
 def test_pages_and_their_parts_are_served(clients):
     for path in ("/", "/zh/", "/config", "/zh/config", "/gradio_api/info", "/theme.css", "/favicon.ico"):
         assert clients[0].get(path).status_code == 200, path
@@ -143,7 +164,7 @@ def test_a_session_and_its_events_are_for_whoever_began_it(clients):
         ben.get("/gradio_api/call/people/anns"),  # Gradio takes a session for an event
         ben.post("/gradio_api/run/people", json={"data": [], "session_hash": ["anns"]}),
     ):
-        assert (refused.status_code, refused.text) == (404, "There is no such session.")
+        assert (refused.status_code, refused.json()["what"]) == (404, "There is no such session.")
     assert "process_completed" in ann.get("/gradio_api/queue/data", params={"session_hash": "anns"}).text
     assert "complete" in ann.get(f"/gradio_api/call/people/{called}").text
 

@@ -17,7 +17,7 @@ from starlette.routing import Mount
 
 from facechain.ui import endpoints, login, pictures
 from facechain.ui.desk import OPEN, Desk, Shop
-from facechain.ui.gradio_guard import Claims, GradioGuard, GuardedBlocks
+from facechain.ui.gradio_guard import Claims, GuardedBlocks, GuardedMount
 from facechain.ui.html import board, esc, go, notice
 from facechain.ui.phrases import Words
 from facechain.ui.sessions import OWNER, Gate, Mode, Sessions
@@ -54,7 +54,7 @@ def mount(app: FastAPI, sessions: Sessions) -> FastAPI:
         )
         mounted = app.router.routes[-1]
         assert isinstance(mounted, Mount)
-        mounted.app = GradioGuard(mounted.app, claims)
+        app.router.routes[-1] = GuardedMount(mounted, claims)
     app.add_middleware(Gate, sessions=sessions)
     return app
 

@@ -17,9 +17,11 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import gradio as gr
-from starlette.responses import PlainTextResponse, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.responses import Response
+from starlette.routing import Match, Mount
+from starlette.types import Message, Receive, Scope, Send
 
+from facechain.api.errors import refusal
 from facechain.ui.sessions import OWNER
 
 MAX_BODY_BYTES = 256 * 1024  # the pages' largest bodies are some kilobytes
@@ -57,27 +59,30 @@ class Claims:
         return known == owner
 
 
-class GradioGuard:
-    """ASGI, around a mounted Gradio app; mounts that share sessions share `claims`."""
+class GuardedMount(Mount):
+    """In place of a mounted Gradio app's own mount; those that share sessions share `claims`.
 
-    def __init__(self, app: ASGIApp, claims: Claims) -> None:
-        self._app = app
+    Paths it does not let pass are no match, so that whoever comes after it answers.
+    """
+
+    def __init__(self, mount: Mount, claims: Claims) -> None:
+        super().__init__(mount.path, mount.app)
         self._claims = claims
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return await self._app(scope, receive, send)
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        route = re.fullmatch(_ROUTES.get(scope["method"], "(?!)"), path)
-        if not route:
-            return await _refusal(404, "There is nothing here.")(scope, receive, send)
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, child = super().matches(scope)
+        return (match, child) if match is Match.FULL and _route({**scope, **child}) else (Match.NONE, {})
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        route = _route(scope)
+        assert route
         ids = [route.groupdict().get("id"), *parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", ())]
         if scope["method"] == "POST":
             try:
                 async with asyncio.timeout(BODY_TIMEOUT_S):
                     body = await _body(receive)
             except TimeoutError:
-                return await _refusal(408, "The body took too long to arrive.")(scope, receive, send)
+                return await refusal(408, "The body took too long to arrive.")(scope, receive, send)
             said = _checked(body)
             if isinstance(said, Response):
                 return await said(scope, receive, send)
@@ -85,8 +90,9 @@ class GradioGuard:
             receive, send = _again(body, receive), self._claiming(send, scope[OWNER])
         for id in ids:
             if id is not None and not (_is_id(id) and self._claims.claim(id, scope[OWNER])):
-                return await _refusal(404, "There is no such session.")(scope, receive, send)
-        return await self._app(scope, receive, send)
+                missing = refusal(404, "There is no such session.", "Open the page again.", "Missing")
+                return await missing(scope, receive, send)
+        return await super().handle(scope, receive, send)
 
     def _claiming(self, send: Send, owner: str) -> Send:
         """Notes whose event it is that Gradio answers a request with."""
@@ -129,6 +135,11 @@ def _parts(value: Any) -> Iterator[tuple[Any, int]]:
             left += [(inner, depth + 1) for inner in (part.values() if isinstance(part, dict) else part)]
 
 
+def _route(scope: Scope) -> re.Match[str] | None:
+    path = scope["path"].removeprefix(scope.get("root_path", ""))
+    return re.fullmatch(_ROUTES.get(scope["method"], "(?!)"), path) if scope["type"] == "http" else None
+
+
 def _is_id(value: Any) -> bool:
     return isinstance(value, str) and bool(re.fullmatch(_ID, value))
 
@@ -146,17 +157,17 @@ async def _body(receive: Receive) -> bytes:
 def _checked(body: bytes) -> dict[str, Any] | Response:
     """What the body says, or why it is refused."""
     if len(body) > MAX_BODY_BYTES:
-        return _refusal(413, f"The body is longer than {MAX_BODY_BYTES // 1024} KB.")
+        return refusal(413, f"The body is longer than {MAX_BODY_BYTES // 1024} KB.")
     try:
         said = json.loads(body)
     except (ValueError, RecursionError):  # as Gradio itself reads it
-        return _refusal(400, "The body is not valid JSON.")
+        return refusal(400, "The body is not valid JSON.")
     if not isinstance(said, dict):
-        return _refusal(400, "The body is not a JSON object.")
+        return refusal(400, "The body is not a JSON object.")
     if any(depth > MAX_DEPTH or count >= MAX_VALUES for count, (_, depth) in enumerate(_parts(said))):
-        return _refusal(413, f"The body is nested more than {MAX_DEPTH} deep or holds over {MAX_VALUES:,} values.")
+        return refusal(413, f"The body is nested more than {MAX_DEPTH} deep or holds over {MAX_VALUES:,} values.")
     if names_file(said):
-        return _refusal(403, "Files cannot be named here. Send them as /uploads or /v1 take them.")
+        return refusal(403, "Files cannot be named here.", "Upload pictures on the page or through /v1.", "FileNamed")
     return said
 
 
@@ -168,7 +179,3 @@ def _again(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": left.pop(), "more_body": False} if left else await receive()
 
     return again
-
-
-def _refusal(status: int, text: str) -> Response:
-    return PlainTextResponse(text, status)

@@ -24,7 +24,7 @@ GUEST_S = 6 * 3600.0  # a guest's people and portraits are deleted this long aft
 MAX_TRIES = 10  # wrong tokens a minute from one address
 OWNER = "facechain.owner"  # where a request carries it
 
-_OPEN = ("/login", "/health", "/v1/", "/static/", "/assets/", "/theme.css", "/favicon.ico", "/manifest.json")
+_OPEN = ("/login", "/health", "/v1", "/static/", "/assets/", "/theme.css", "/favicon.ico", "/manifest.json")
 
 
 class Mode(StrEnum):
