@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -303,8 +304,8 @@ class _Models:
         fast = [path.stem for path in sorted((CONFIGS / "fast").glob("*.toml"))]
         try:
             place, pack = _base(self.packs, base or self._app.base)
-        except PackError:
-            return table.ground(None, fast=fast)
+        except PackError as error:
+            return replace(table.ground(None, fast=fast), problem=str(error))
         if not pack:
             return table.ground(place, fast=fast)
         manifest = self.packs.pack(pack)

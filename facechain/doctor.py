@@ -94,7 +94,11 @@ def _base() -> Iterable[Finding]:
     if on.family:
         what = f"Diffusion engines paint on {on.title}. {on.note}".strip()
     else:
-        what = f"The base {named} cannot be painted on." if named else "No base is named for the diffusion engines."
+        what = (
+            on.problem or f"The base {named} cannot be painted on."
+            if named
+            else "No base is named for the diffusion engines."
+        )
     yield Finding(
         ok=bool(on.family) or not named, what=what, next_step="Name another in configs/app.toml, or restore it."
     )

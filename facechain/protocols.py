@@ -112,6 +112,7 @@ class Ground:
     note: str = ""
     cards: tuple[EngineCard, ...] = ()  # of every engine, as it is on this base
     fits: frozenset[str] = frozenset()  # names of those that can paint here
+    problem: str = ""  # why a base that is named cannot be painted on
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -168,6 +168,7 @@ class Offer:
     base: str = ""  # title of the one it would paint on; empty: it needs none, or there is none for it
     base_note: str = ""  # what that is
     needs_base: bool = False  # none is named, or one of another family
+    base_problem: str = ""  # what is wrong with the one that is named
     needs_packages: bool = False  # as `scripts/setup diffusion` installs them
     allows: str = ""  # what its packs' licences allow together, a sentence
     bytes: int = 0  # of its packs, as far as known
@@ -601,6 +602,7 @@ class Studio:
                     base=on.title if card.bases and fits else "",
                     base_note=on.note if card.bases and fits else "",
                     needs_base=not fits,
+                    base_problem="" if fits else on.problem,
                     needs_packages=bool(card.bases) and not able,
                     allows=licence.sentence,
                     bytes=sum(pack.bytes for pack in packs),

@@ -373,6 +373,23 @@ def test_identitynet_that_does_not_fit_is_refused(bases, tmp_path):
     refused(PackMissing, r"lacks config\.json")
 
 
+def test_a_shot_may_name_the_vae_and_must_where_the_base_has_none(bases, tmp_path):
+    from facechain.engines.identity.paint import sibling
+
+    whole = bases["sd15"]
+    whole.vae.save_pretrained(tmp_path / "vae")
+    without = sibling(whole, type(whole), vae=None)
+    engine, bare = (ENGINES["portrait"][1](tmp_path, base) for base in (lambda: whole, lambda: without))
+    with engine.sitting(engine.learn(tiny.person()), tiny.STYLE) as paint:
+        own = paint(tiny.shot())
+    with bare.sitting(bare.learn(tiny.person()), tiny.STYLE) as paint:
+        with pytest.raises(EngineError, match=r"has no VAE.*--set vae="):
+            paint(tiny.shot())
+        with pytest.raises(PackMissing, match="nowhere"):
+            paint(tiny.shot(vae=str(tmp_path / "nowhere")))
+        assert np.array_equal(own, paint(tiny.shot(vae=str(tmp_path / "vae"))))
+
+
 def test_sizes_that_diffusion_cannot_paint_are_refused(bases, tmp_path):
     engine = ENGINES["portrait"][1](tmp_path, lambda: bases["sd15"])
     shot = tiny.shot()

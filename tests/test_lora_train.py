@@ -531,22 +531,25 @@ torch.distributed.elastic.multiprocessing.errors.ChildFailedError:
 
 
 @pytest.mark.parametrize(
-    ("code", "log", "reason"),
+    ("code", "log", "reason", "advice"),
     [
-        (-9, "", "ended by SIGKILL, perhaps for lack of memory"),
-        (-15, "ImportError: only a warning\n", "ended by SIGTERM"),
-        (1, "Traceback\nValueError: no such number\nsome farewell\n", "ValueError: no such number"),
-        (1, "torch.OutOfMemoryError: CUDA out of memory. Tried\n", "OutOfMemoryError: CUDA out of memory. Tried"),
-        (1, TORCHRUN.format(said="facechain.errors.EngineError: Two. Or one.", traceback="see"), "Two. Or one"),
-        (1, TORCHRUN.format(said="", traceback="Signal 9 (SIGKILL) received by PID 7"), "ended by SIGKILL"),
-        (3, "", "exit code 3"),
+        (-9, "", "ended by SIGKILL, perhaps for lack of memory", "it goes on"),
+        (-15, "ImportError: only a warning\n", "ended by SIGTERM", "it goes on"),
+        (1, "Traceback\nValueError: no such number\nsome farewell\n", "ValueError: no such number", "report it"),
+        (1, "torch.OutOfMemoryError: CUDA out of memory. Tried\n", "CUDA out of memory. Tried", "less memory"),
+        (1, TORCHRUN.format(said="facechain.errors.EngineError: Two. Or one.", traceback="see"), "Two. Or", "report"),
+        (1, TORCHRUN.format(said="", traceback="Signal 9 (SIGKILL) received by PID 7"), "by SIGKILL", "it goes on"),
+        (3, "", "exit code 3", "report it"),
     ],
 )
-def test_what_a_child_died_of_is_found_among_what_it_printed(tmp_path, code, log, reason):
-    from facechain.engines.lora.child import _reason
+def test_what_a_child_died_of_is_found_among_what_it_printed(tmp_path, code, log, reason, advice):
+    """Only what was ended from outside goes on when it is run again."""
+    from facechain.engines.lora.child import _next_step, _reason
 
     (tmp_path / "child.log").write_text(log)
-    assert reason in _reason(code, tmp_path / "child.log")
+    found = _reason(code, tmp_path / "child.log")
+    assert reason in found
+    assert advice in _next_step(found, tmp_path / "child.log")
 
 
 @pytest.mark.slow

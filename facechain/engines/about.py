@@ -3,13 +3,13 @@ trained on, and which identity files it brings. Published bases say nothing; the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from facechain.config import build, read_toml
+from facechain.engines.weights import read_config
 from facechain.errors import ConfigError
 from facechain.protocols import EngineCard, Manner
 
@@ -72,7 +72,10 @@ def about(base: Path | None) -> About:
 
 
 def _side_px(base: Path) -> int:
-    return int(json.loads((base / "vae" / "config.json").read_text("utf-8"))["sample_size"])
+    side = read_config(base / "vae" / "config.json").get("sample_size")
+    if not isinstance(side, int):
+        raise ConfigError(f"{FILE} says square, but vae/config.json has no sample_size.", "Add it, or remove square.")
+    return side
 
 
 def card_on(card: EngineCard, said: About, family: str, pack: str = "") -> EngineCard:

@@ -130,7 +130,7 @@ def _identity(card: EngineCard, open_one: Callable[[Shelf], Engine]) -> Callable
         def pipeline() -> Any:
             from facechain.engines.diffusion.base import load
 
-            return load(ref)
+            return load(ref, vae_later=True)  # a shot may name one
 
         @functools.cache
         def net(kind: str, named: str) -> Any:
@@ -190,8 +190,8 @@ def ground(base: Path | None, pack: str = "", title: str = "", note: str = "", f
     try:
         family = family_of(base) if base is not None else ""
         said = about(base)
-    except FaceChainError:
-        return Ground(cards=tuple(cards), fits=bare)
+    except FaceChainError as error:
+        return Ground(cards=tuple(cards), fits=bare, problem=str(error))
     named = title or (base.name if base is not None else "")
     return Ground(
         family=family,

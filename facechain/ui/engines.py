@@ -85,7 +85,7 @@ def _obstacles(
     if photos and photos < card.min_photos:
         said.append(w("engine.few_photos", need=card.min_photos, have=photos))
     if offer.needs_base:
-        said.append(w("engine.no_base", families=", ".join(card.bases)))
+        said.append(offer.base_problem or w("engine.no_base", families=", ".join(card.bases)))
     if offer.needs_packages:
         said.append(w("engine.no_packages"))
     if offer.missing:

@@ -13,7 +13,7 @@ from typing import Any
 from facechain.engines.diffusion.family import channels_of, class_of, family_of
 from facechain.engines.diffusion.layouts import write_layout
 from facechain.engines.diffusion.networks import refused
-from facechain.engines.diffusion.parts import open_vae, part_of_folder, parts_of_file, parts_of_folder
+from facechain.engines.diffusion.parts import open_vae, part_of_folder, parts_of_file, parts_of_folder, vae_config
 from facechain.engines.diffusion.setup import Setup, fit, precision_of
 from facechain.engines.weights import read_config, read_shapes, weight_files
 from facechain.errors import EngineError, PackMissing
@@ -72,7 +72,7 @@ def assemble(base: BaseRef, vae_later: bool = False) -> Any:
         else:
             nets = parts_of_file(base.path, family, layout, base.title, own_vae)
         if base.vae is not None:
-            nets["vae"] = open_vae(base.vae, layout, family)
+            nets["vae"] = open_vae(base.vae, vae_config(layout, family))
         if nets["vae"] is None and not vae_later:
             raise no_vae()
         parts |= nets | {"scheduler": _scheduler(layout, class_of(index, "scheduler"), base)}

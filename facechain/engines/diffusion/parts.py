@@ -84,7 +84,7 @@ def parts_of_file(file: Path, family: str, layout: Path, base: str, own_vae: boo
         if part == "vae" and not own_vae:
             continue
         title = _title(part, base)
-        config = _vae_config(layout, family) if part == "vae" else read_config(layout / part / "config.json")
+        config = vae_config(layout, family) if part == "vae" else read_config(layout / part / "config.json")
         net = build(lambda: _make(part, config, title), title)  # noqa: B023 called at once
         if fill(net, weights, _in_file(part, family, net.config), title):
             nets[part] = net
@@ -94,8 +94,8 @@ def parts_of_file(file: Path, family: str, layout: Path, base: str, own_vae: boo
     return nets
 
 
-def open_vae(path: Path, layout: Path, family: str) -> Any:
-    """An AutoencoderKL from a diffusers folder; or from a file, made as a config.json beside it or `layout` says.
+def open_vae(path: Path, usual: Mapping[str, Any]) -> Any:
+    """An AutoencoderKL from a diffusers folder; or from a file, made as a config.json beside it or `usual` says.
 
     Raises PackMissing and PackError, or EngineError for what is no VAE of Stable Diffusion.
     """
@@ -103,7 +103,7 @@ def open_vae(path: Path, layout: Path, family: str) -> Any:
         return part_of_folder("vae", path, path.name)
     title, beside = _title("vae", path.name), path.parent / "config.json"
     own = read_config(beside) if beside.is_file() else {}
-    config = own if own.get("_class_name") == _CLASSES["vae"] else _vae_config(layout, family)
+    config = own if own.get("_class_name") == _CLASSES["vae"] else usual
     net, weights = build(lambda: _make("vae", config, title), title), Weights.read(path, [path])
     if not fill(net, weights, (*_ldm_vae(config, "", "first_stage_model.", "vae."), by.same, by.old_vae), title):
         raise EngineError(f"{path.name} has no VAE.", "Give a diffusers folder or a file with one.")
@@ -154,6 +154,11 @@ def _ldm_vae(config: Mapping[str, Any], *prefixes: str) -> tuple[Convention, ...
     return tuple(by.under(prefix, by.ldm_vae(len(config["block_out_channels"]))) for prefix in prefixes)
 
 
-def _vae_config(layout: Path, family: str) -> dict[str, Any]:
+def vae_config(layout: Path, family: str) -> Mapping[str, Any]:
+    """Of a base's folder, or as published."""
     file = layout / "vae" / "config.json"
-    return read_config(file) if file.is_file() else LAYOUTS[family]["vae/config.json"]
+    return read_config(file) if file.is_file() else published_vae(family)
+
+
+def published_vae(family: str) -> Mapping[str, Any]:
+    return LAYOUTS[family]["vae/config.json"]

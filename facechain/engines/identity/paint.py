@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
 
 from facechain.config import build
+from facechain.engines.diffusion.base import no_vae
 from facechain.engines.diffusion.lead import Lead, led
+from facechain.engines.diffusion.parts import open_vae, published_vae
 from facechain.engines.diffusion.prompts import fill, noun
 from facechain.engines.diffusion.samplers import Sampler, scheduler
 from facechain.engines.diffusion.words import Encoder
@@ -36,6 +40,7 @@ class Brush:
     controlnet_openpose: str = ""  # a ControlNet of one's own: folder or file
     controlnet_depth: str = ""
     controlnet_canny: str = ""
+    vae: str = ""  # another one than the base's: folder or file
     sampler: Sampler = ""  # empty: the base's own
     steps: Steps = 30
     guidance: Guidance = 7.0
@@ -90,6 +95,7 @@ def paint(
         )
     if "prompt_embeds" not in inputs:
         inputs = {**Encoder(pipe).encode(shot.prompt, shot.negative).arguments(), **inputs}
+    pipe = _with_vae(pipe, chosen.vae)
     below = begin(chosen, shot, onto, controlnets)
     pipe, inputs, steps = arrange(pipe, below, inputs, chosen.steps)
     own = pipe.scheduler
@@ -111,6 +117,25 @@ def paint(
         pipe.scheduler = own
     painted = np.asarray((np.nan_to_num(made.images[0]) * 255).round().clip(0, 255), np.uint8)
     return finished(painted, below, chosen, shot)
+
+
+def _with_vae(pipe: Any, named: str) -> Any:
+    """The pipeline with the VAE of this folder or file; raises EngineError when there is none at all."""
+    if not named:
+        if pipe.vae is None:
+            raise no_vae()
+        return pipe
+    path = Path(named)
+    changed_ns = path.stat().st_mtime_ns if path.exists() else 0
+    family = "sdxl" if getattr(pipe, "text_encoder_2", None) is not None else "sd15"
+    vae = _opened_vae(path, changed_ns, family).to(pipe.unet.device, pipe.unet.dtype)
+    return sibling(pipe, type(pipe), vae=vae)
+
+
+@functools.lru_cache(maxsize=1)
+def _opened_vae(path: Path, changed_ns: int, family: str) -> Any:
+    """Kept from shot to shot."""
+    return open_vae(path, published_vae(family))
 
 
 def sibling(pipe: Any, cls: type, **parts: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,6 +16,7 @@ from facechain.engines.inpaint.ground import blanked, grounds
 from facechain.engines.inpaint.mask import face_mask
 from facechain.engines.inpaint.paste import pasted
 from facechain.engines.inpaint.repaint import BLOCK_PX, Repaint, in_blocks
+from facechain.engines.weights import read_config
 from facechain.errors import EngineError
 from facechain.options import Option
 from facechain.protocols import Engine, EngineCard, Identity, Landmarker, Paint, Parser, Tick, silent
@@ -132,8 +132,9 @@ def native_side(base: Path, family: str) -> int:
     """The side in pixels a base was trained at, from its folder, or by its family when it is one file."""
     config: Mapping[str, Any] = {}
     if base.is_dir():
-        config = json.loads((base / "unet" / "config.json").read_text("utf-8"))
-    return int(config.get("sample_size") or SIDES_PX[family] // BLOCK_PX) * BLOCK_PX
+        config = read_config(base / "unet" / "config.json")
+    side = config.get("sample_size")
+    return (side if side and isinstance(side, int) else SIDES_PX[family] // BLOCK_PX) * BLOCK_PX
 
 
 def _strength(given: Any) -> float:

@@ -21,16 +21,18 @@ from typing import Any
 
 import numpy as np
 
+from facechain import errors
 from facechain.engines.lora.job import Job, read_job
 from facechain.engines.lora.likeness import Score
 from facechain.engines.lora.train import Say, train
-from facechain.errors import EngineError
+from facechain.errors import EngineError, FaceChainError
 from facechain.protocols import Tick, silent
 from facechain.types import Pixels
 
 MARK = "@facechain "  # before our lines: libraries may print too
 _ERROR = re.compile(r"(?:\[rank\d+\]: )?(?:facechain\.errors\.\w+: (.+)|(?:\w+\.)*([A-Z]\w*Error\b.*))")
 _SIGNAL = re.compile(r"Signal \d+ \((SIG\w+)\)")
+_ENDED_BY = "the process was ended by"
 _POLL_S = 0.5
 _LEAVE_S = 30
 
@@ -43,18 +45,21 @@ def train_in_child(
     aside: bool = True,
     processes: int = 1,
 ) -> Path:
-    """As `train`, elsewhere. Raises EngineError with the last event and the reason when the child ends too early."""
+    """As `train`, elsewhere; what the child refuses is raised here as it was there.
+
+    Raises EngineError with the last event and the reason when the child ends otherwise than with a result.
+    """
     if job.done:
         return job.result
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
     asked = ["--score"] * (score is not None) + ["--aside"] * aside
     command = [sys.executable, *launcher, "-m", "facechain.engines.lora.child", str(job.folder), *asked]
     log = job.folder / "child.log"
-    with log.open("wb") as errors:
+    with log.open("wb") as printed:
         child = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=printed, text=True, start_new_session=True
         )
-        last = "the start"
+        last, refusal = "the start", None
         try:
             for event in _events(child, tick):
                 if "score" in event:
@@ -62,6 +67,9 @@ def train_in_child(
                     _answer(child, score(_read_pictures(Path(event["score"]))))
                 elif "say" in event:
                     say(event["say"])
+                elif "refused" in event:
+                    kind, what, next_step = event["refused"]
+                    refusal = getattr(errors, kind)(what, next_step)
                 else:
                     last = f"{event['stage']} {event['done']} of {event['total']}"
             with contextlib.suppress(subprocess.TimeoutExpired):  # what counts is whether a result is there
@@ -69,9 +77,10 @@ def train_in_child(
         finally:
             _end(child)
     if not job.done:
-        raise EngineError(
-            f"Training ended after {last}: {_reason(child.returncode, log)}.", "Run it again: it goes on."
-        )
+        if refusal is not None:
+            raise refusal
+        reason = _reason(child.returncode, log)
+        raise EngineError(f"Training ended after {last}: {reason}.", _next_step(reason, log))
     return job.result
 
 
@@ -130,8 +139,17 @@ def _reason(code: int, log: Path) -> str:
         return told[-1].rstrip(".")
     ended = signal.Signals(-code).name if code < 0 else next((s[1] for s in map(_SIGNAL.search, lines) if s), "")
     if ended:
-        return f"the process was ended by {ended}" + (", perhaps for lack of memory" if ended == "SIGKILL" else "")
+        return f"{_ENDED_BY} {ended}" + (", perhaps for lack of memory" if ended == "SIGKILL" else "")
     return lines[-1].rstrip(".") if lines else f"exit code {code}"
+
+
+def _next_step(reason: str, log: Path) -> str:
+    """Running it again helps only where something outside of the training ended it."""
+    if reason.startswith(_ENDED_BY):
+        return "Run it again: it goes on."
+    if re.search(r"OutOfMemory|out of memory|MemoryError|bad_alloc", reason):
+        return "Ask for less memory, e.g. --set batch=1 or a smaller resolution_px; what was learned is kept."
+    return f"Our fault, sorry: report it with {log}."
 
 
 def _read_pictures(path: Path) -> list[Pixels]:
@@ -158,13 +176,17 @@ def main(arguments: Sequence[str]) -> None:
             raise EngineError("The program that started this training is gone.", "Run it again: it goes on.")
         return json.loads(answer)
 
-    train(
-        read_job(folder),
-        score if "--score" in arguments else None,
-        lambda stage, done, total: tell(stage=stage, done=done, total=total),
-        lambda line: tell(say=line),
-        aside="--aside" in arguments,
-    )
+    try:
+        train(
+            read_job(folder),
+            score if "--score" in arguments else None,
+            lambda stage, done, total: tell(stage=stage, done=done, total=total),
+            lambda line: tell(say=line),
+            aside="--aside" in arguments,
+        )
+    except FaceChainError as error:
+        tell(refused=(type(error).__name__, error.what, error.next_step))
+        raise
 
 
 if __name__ == "__main__":

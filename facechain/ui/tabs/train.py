@@ -128,7 +128,7 @@ def _obstacle(desk: Desk, base: str) -> str:
     offer = next(offer for offer in offers(desk, base) if offer.card.learns == "by training")
     if offer.needs_packages:
         return desk.w("train.no_torch")
-    return desk.w("train.no_base") if offer.needs_base else ""
+    return offer.base_problem or desk.w("train.no_base") if offer.needs_base else ""
 
 
 def _shown(desk: Desk, name: str, hidden: str = "") -> str:
