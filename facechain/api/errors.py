@@ -21,6 +21,7 @@ STATUSES: tuple[tuple[type[FaceChainError], int], ...] = (
     (errors.Missing, 404),
     (errors.Conflict, 409),
     (errors.ConsentMissing, 422),
+    (errors.SignerUnknown, 409),  # compare the fingerprint, then ask again
     (errors.PackMissing, 409),  # fetch it, then ask again
     (errors.HashMismatch, 502),
     (errors.StoreError, 507),

@@ -1,13 +1,15 @@
-"""/v1/people: who is here, add from photos, forget."""
+"""/v1/people: who is here, add from photos, export, import, forget."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Path
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
 
 from facechain import bootstrap
-from facechain.api import incoming, pages, schemas
+from facechain.api import archives, incoming, pages, schemas
 from facechain.api.auth import MyStudio, Owner
 from facechain.api.errors import responses
 from facechain.api.jobs import IdempotencyKey, show
@@ -46,6 +48,35 @@ def add_person(
         studio.check_free(name)
     arguments = {"name": agreed.who, "consent_by": agreed.given_by, "purpose": agreed.purpose}
     return show(incoming.submit("enrol", arguments, photos, whose, key))
+
+
+@router.post("/import", status_code=201, responses=responses(409, 413), max_body_size=incoming.MOST_BYTES)
+def import_person(
+    studio: MyStudio,
+    archive: archives.Archive,
+    name: archives.Name = "",
+    passphrase: archives.Passphrase = "",
+    trust_signer: archives.TrustSigner = "",
+) -> schemas.ImportedPerson:
+    """Adds the person of an archive. One of an unknown signer is refused, naming the fingerprint to compare."""
+    return schemas.ImportedPerson.of(archives.receive(studio, archive, name, passphrase, trust_signer))
+
+
+class Export(BaseModel):
+    passphrase: str = Field(
+        "", max_length=archives.MOST_PASSPHRASE, description="Encrypts the archive.", examples=["four words or more"]
+    )
+    model_config = ConfigDict(extra="forbid")
+
+
+@router.post(
+    "/{person}/export",
+    response_class=StreamingResponse,
+    responses={**responses(404), 200: {"content": {archives.MEDIA_TYPE: {}}}},
+)
+def export_person(person: Who, asked: Export, studio: MyStudio) -> StreamingResponse:
+    """A signed archive: consent, photos, crops, trainings, and portraits that show nobody else."""
+    return archives.download(studio, person, asked.passphrase)
 
 
 @router.get("/{person}", responses=responses(404))

@@ -11,6 +11,7 @@ from facechain.types import Call, JobState
 
 if TYPE_CHECKING:
     from facechain.packs.fetch import Status
+    from facechain.store.workspace import ImportedPerson as ImportedPersonValue
     from facechain.store.workspace import KeptPhoto, KeptPortrait, PersonSummary
     from facechain.studio import Offer
     from facechain.types import Consent as ConsentValue
@@ -55,6 +56,16 @@ class Person(BaseModel):
     @classmethod
     def of(cls, value: PersonSummary) -> Person:
         return cls(**{**vars(value), "consent": Consent.of(value.consent)})
+
+
+class ImportedPerson(BaseModel):
+    person: Person
+    signer: str = Field(description="Fingerprint of the key the archive is signed with.")
+    own: bool = Field(description="Whether that is this workspace's own key.")
+
+    @classmethod
+    def of(cls, value: ImportedPersonValue) -> ImportedPerson:
+        return cls(person=Person.of(value.person), signer=value.signer, own=value.own)
 
 
 class Tag(BaseModel):

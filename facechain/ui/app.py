@@ -15,7 +15,7 @@ from fastapi import FastAPI, Request
 from gradio import themes
 from starlette.routing import Mount
 
-from facechain.ui import endpoints, login, pictures
+from facechain.ui import archives, endpoints, login, pictures
 from facechain.ui.desk import OPEN, Desk, Shop
 from facechain.ui.gradio_guard import Claims, GuardedBlocks, GuardedMount
 from facechain.ui.html import board, esc, go, notice
@@ -31,6 +31,7 @@ PATHS = {"zh": "/zh", "en": "/"}  # the longer path first, or "/" would take bot
 def mount(app: FastAPI, sessions: Sessions) -> FastAPI:
     """Adds the browser app to the server of `facechain.api`."""
     app.include_router(pictures.router)
+    app.include_router(archives.router)
     app.include_router(login.router(sessions))
     claims = Claims()
     for language, path in PATHS.items():

@@ -90,6 +90,40 @@
     return { files, folder }
   }
 
+  // An archive of a person goes up whole; the fingerprint of an unknown signer comes back to be compared.
+  function importPerson(form, trigger) {
+    const words = JSON.parse(form.dataset.words), trust = form.querySelector('[data-trust]')
+    const sent = new FormData(form), file = sent.get('archive')
+    if (sent.get('trust_signer')) sent.set('trust_signer', trust.dataset.signer || '')
+    const request = new XMLHttpRequest(), bar = form.querySelector('progress'), stop = form.querySelector('[data-stop]')
+    const submit = form.querySelector('[type=submit]')
+    const busy = (is) => { bar.hidden = stop.hidden = !is; submit.disabled = is }
+    stop.onclick = () => request.abort()
+    request.upload.onprogress = (event) => { bar.max = event.total; bar.value = event.loaded }
+    request.onabort = () => { busy(false); tell(form, '') }
+    request.onerror = () => { busy(false); tell(form, words.lost.replace('{name}', file.name), 'bad') }
+    request.onload = () => {
+      busy(false)
+      let said = {}
+      try { said = JSON.parse(request.responseText) } catch { /* not from us */ }
+      if (said.name) {
+        form.reset()
+        trust.hidden = true
+        tell(form, '')
+        trigger('click', { do: 'imported', id: said.name, fields: {} })
+      } else if (said.signer) {
+        trust.dataset.signer = said.signer
+        trust.hidden = false
+        tell(form, words.unknown.replace('{fingerprint}', said.signer), 'bad')
+      } else tell(form, said.what ? `${said.what} ${said.next_step}` : words.lost.replace('{name}', file.name), 'bad')
+    }
+    request.open('POST', '/people/import')
+    request.setRequestHeader('X-FaceChain', '1')
+    busy(true)
+    tell(form, '')
+    request.send(sent)
+  }
+
   // Where there is no room for all tabs, the others are behind the menu at their end.
   function open(name) {
     for (const where of ['[role="tab"]', '.overflow-dropdown button']) {
@@ -138,6 +172,11 @@
       if (button.dataset.confirm && !confirm(button.dataset.confirm)) return
       trigger('click', { do: button.dataset.do, id: button.dataset.id || '', fields: fields(button) })
     })
+    element.addEventListener('submit', (event) => {
+      if (!event.target.matches('[data-import]')) return
+      event.preventDefault()
+      importPerson(event.target, trigger)
+    })
     element.addEventListener('keydown', (event) => {
       if (event.key === 'Enter' && event.target.matches('input[data-enter]')) {
         const button = event.target.closest('[data-form]').querySelector('[data-do]')
@@ -149,7 +188,7 @@
       if (event.target.matches('[data-cut]')) event.target.closest('.compare').style.setProperty('--cut', event.target.value + '%')
     })
     element.addEventListener('change', (event) => {
-      if (event.target.matches('input[type=file]')) {
+      if (event.target.matches('[data-drop] input[type=file]')) {
         upload(event.target.closest('[data-drop]'), [...event.target.files], trigger, 'folder' in event.target.dataset)
         event.target.value = ''
         return

@@ -105,6 +105,39 @@ def dropzone(w: Words, title: str, text: str, *, many: bool = True) -> str:
     )
 
 
+def import_form(w: Words) -> str:
+    """Sends an archive to /people/import and reports "imported" with the person's name."""
+    words = {"unknown": w.raw("import.unknown"), "lost": w.raw("drop.lost")}
+
+    fields = (
+        (w("import.archive"), 'type="file" name="archive" required'),
+        (w("import.passphrase"), 'type="password" name="passphrase" autocomplete="off" maxlength="1000"'),
+        (w("import.name"), 'type="text" name="name" maxlength="80" autocomplete="off"'),
+    )
+    inputs = (f'<label class="field"><span>{esc(label)}</span><input {about}></label>' for label, about in fields)
+    return (
+        f'<details class="fold"><summary>{esc(w("import.title"))}</summary>'
+        f'<form data-import data-words="{esc(json.dumps(words))}"><p class="muted">{esc(w("import.help"))}</p>'
+        f"{''.join(inputs)}"
+        f'<p data-trust hidden><label><input type="checkbox" name="trust_signer"> {esc(w("import.trust"))}</label></p>'
+        f'<div class="line"><button type="submit" class="btn">{esc(w("import.go"))}</button>'
+        f'<button type="button" class="btn quiet" data-stop hidden>{esc(w("job.cancel"))}</button></div>'
+        f'<progress hidden aria-label="{esc(w("drop.progress"))}"></progress>'
+        '<p class="said" data-said role="status"></p></form></details>'
+    )
+
+
+def export_form(w: Words, slug: str) -> str:
+    """Downloads the person's archive, encrypted when a passphrase is typed."""
+    return (
+        f'<details class="fold"><summary>{esc(w("export.title"))}</summary>'
+        f'<form method="post" action="{url("people", "export", slug)}" target="_blank">'
+        f'<p class="muted">{esc(w("export.help"))}</p><label class="field"><span>{esc(w("export.passphrase"))}</span>'
+        '<input type="password" name="passphrase" autocomplete="new-password" maxlength="1000"></label>'
+        f'<button type="submit" class="btn">{esc(w("export.go"))}</button></form></details>'
+    )
+
+
 def facts(pairs: Mapping[str, object]) -> str:
     rows = "".join(f"<div><dt>{esc(name)}</dt><dd>{esc(value)}</dd></div>" for name, value in pairs.items())
     return f'<dl class="facts">{rows}</dl>'

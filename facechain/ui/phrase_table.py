@@ -48,6 +48,32 @@ PHRASES: dict[str, tuple[str, str]] = {
     "error.title": ("That did not work", "没有成功"),
     "error.stopped": ("Stopped", "已停止"),
     "error.ours": ("This is our fault: {what}. The terminal shows more.", "这是程序的错误：{what}。终端里有更多信息。"),
+    "import.title": ("Import a person", "导入人物"),
+    "import.help": (
+        "An archive written by an export: photos, trainings and portraits come with the consent in it.",
+        "导出得到的存档：照片、训练和肖像会连同其中的同意书一起导入。",
+    ),
+    "import.archive": ("Archive", "存档文件"),
+    "import.passphrase": ("Passphrase, if it is encrypted", "密码（如果已加密）"),
+    "import.name": ("Another name (optional)", "另取名字（可选）"),
+    "import.trust": (
+        "I compared the fingerprint with the sender's: it is the same.",
+        "我已与发送者核对指纹，两者一致。",
+    ),
+    "import.go": ("Import", "导入"),
+    "import.done": ("{name} was imported.", "已导入 {name}。"),
+    "import.unknown": (
+        "Signed with a key that is not known here: {fingerprint}. Compare it with what `facechain workspace key` prints"
+        " on the sender's machine before you import it.",
+        "签名所用的密钥在这里未知：{fingerprint}。导入前，请与发送者机器上 `facechain workspace key` 的输出核对。",
+    ),
+    "export.title": ("Export", "导出"),
+    "export.help": (
+        "One signed file with consent, photos, trainings, and portraits that show nobody else.",
+        "一个签名文件，包含同意书、照片、训练，以及只有此人的肖像。",
+    ),
+    "export.passphrase": ("Passphrase to encrypt it with (optional)", "用于加密的密码（可选）"),
+    "export.go": ("Download", "下载"),
     "people.title": ("People", "人物"),
     "people.empty": ("Nobody is here yet", "还没有人"),
     "people.empty.next": (

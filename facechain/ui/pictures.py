@@ -34,7 +34,7 @@ _PRIVATE = {
 router = APIRouter(include_in_schema=False)
 
 
-def _desk(request: Request) -> Desk:
+def desk_of(request: Request) -> Desk:
     owner = request.scope.get(OWNER)
     if owner is None:
         raise UserError("Log in first.", "")
@@ -70,7 +70,7 @@ def photo(request: Request, person: str, photo_id: str, w: int = 320) -> Respons
     """What was learned from: the crop of an enrolled photo."""
 
     def make() -> Response:
-        png = _desk(request).faces.tools.workspace.crop_png(person, photo_id)
+        png = desk_of(request).faces.tools.workspace.crop_png(person, photo_id)
         with Image.open(io.BytesIO(png), formats=("PNG",)) as picture:
             return _small(picture, w if w in WIDTHS else 320)
 
@@ -79,13 +79,13 @@ def photo(request: Request, person: str, photo_id: str, w: int = 320) -> Respons
 
 @router.get("/pictures/upload/{batch}/{name}")
 def uploaded(request: Request, batch: str, name: str, w: int = 240) -> Response:
-    return _serve(lambda: _picture(_desk(request).uploads.file(batch, name), w if w in WIDTHS else 240))
+    return _serve(lambda: _picture(desk_of(request).uploads.file(batch, name), w if w in WIDTHS else 240))
 
 
 @router.get("/pictures/portrait/{person}/{run}/{id}")
 def portrait(request: Request, person: str, run: str, id: str, w: int = 0, save: int = 0) -> Response:
     def make() -> Response:
-        found = _desk(request).faces.portrait(f"{person}/{run}/{id}")
+        found = desk_of(request).faces.portrait(f"{person}/{run}/{id}")
         return _picture(found.path, w, f"{person}-{found.path.name}" if save else "")
 
     return _serve(make)
@@ -96,7 +96,7 @@ def style(request: Request, id: str, w: int = 320) -> Response:
     """The picture a style paints into, or a drawing of how it will look."""
 
     def make() -> Response:
-        faces = _desk(request).faces
+        faces = desk_of(request).faces
         wanted = faces.style(id)
         if wanted.template_pack and faces.tools.packs.status(wanted.template_pack).present:
             path = faces.tools.packs.path(wanted.template_pack, wanted.template_file)
@@ -112,7 +112,7 @@ def sample(request: Request, person: str, training: str, step: str, name: str, w
     """A picture a training painted on the way."""
 
     def make() -> Response:
-        found = _desk(request).faces.training(slug(person))
+        found = desk_of(request).faces.training(slug(person))
         samples = found.samples if found else ()
         path = next(p for p in samples if (p.parts[-4], p.parent.name, p.name) == (training, step, name))
         return _picture(path, w if w in WIDTHS else 240)
@@ -127,7 +127,7 @@ def export(request: Request, keys: str) -> Response:
     def make() -> Response:
         with tempfile.NamedTemporaryFile(suffix=".zip", prefix="facechain-", delete=False) as file:
             try:
-                _desk(request).faces.export(keys.split(","), file)  # type: ignore[arg-type]
+                desk_of(request).faces.export(keys.split(","), file)  # type: ignore[arg-type]
             except BaseException:
                 Path(file.name).unlink()
                 raise
@@ -144,7 +144,7 @@ async def upload(request: Request, batch: str, name: str) -> Response:
         return JSONResponse({"what": "This is not a page of ours.", "next_step": "Use the app."}, 403)
     try:
         announced = int(request.headers.get("content-length") or 0)
-        path = await _desk(request).uploads.receive(batch, name, request.stream(), announced)
+        path = await desk_of(request).uploads.receive(batch, name, request.stream(), announced)
     except FaceChainError as error:
         # The rest is read and thrown away, or the browser would see a broken connection instead of the reason;
         # a body far too large is not worth that.

@@ -21,8 +21,10 @@ from facechain.ui.html import (
     dropzone,
     empty,
     esc,
+    export_form,
     facts,
     go,
+    import_form,
     look_here,
     notice,
     progress,
@@ -56,6 +58,7 @@ def build(shop: Shop) -> None:
             purpose = gr.Textbox("", label=w("people.purpose"), placeholder=w("people.purpose.hint"), max_length=500)
         agree = gr.Checkbox(label=w("people.agree"), value=False)
         add = gr.Button(w("people.enrol"), variant="primary", elem_id="people-enrol")
+    bring = board("people-import", import_form(w))
     judge = board("people-judge")
 
     shop.watch.add(people, _people, [opened], kinds=("enrol", "make"))
@@ -81,6 +84,15 @@ def build(shop: Shop) -> None:
         return current, _people(desk, current), _judged(desk, current)
 
     shop.on(people.click, on_people, [opened], [opened, people, judge])
+
+    def on_import(request: gr.Request, event: gr.EventData, current: str) -> tuple[Any, ...]:
+        desk, (do, id, _) = shop.desk(request), asked(event)
+        if do != "imported":
+            return gr.skip(), gr.skip()
+        gr.Info(w("import.done", name=id))
+        return id, _people(desk, id)
+
+    shop.on(bring.click, on_import, [opened], [opened, people])
 
     def on_drop(request: gr.Request, event: gr.EventData, current: str) -> tuple[Any, ...]:
         desk, (do, id, _) = shop.desk(request), asked(event)
@@ -207,7 +219,8 @@ def _detail(desk: Desk, person: PersonSummary) -> str:
         f'<section class="panel" aria-label="{esc(person.name)}"{look_here(person.name)}>'
         f'<div class="panel-head"><h3>{esc(person.name)}</h3>'
         f'<div class="line">{go(w("tab.create"), w("people.make"))}{forget}</div></div>{consent}'
-        f'<p class="muted">{esc(w("people.held_out.help"))}</p><div class="grid photos">{photos}</div></section>'
+        f'<p class="muted">{esc(w("people.held_out.help"))}</p><div class="grid photos">{photos}</div>'
+        f"{export_form(w, person.slug)}</section>"
     )
 
 
