@@ -7,7 +7,7 @@ import pytest
 from facechain.errors import UserError
 from facechain.types import Job, JobState
 from facechain.ui.fields import Optional
-from facechain.ui.html import button, notice, progress, size, url
+from facechain.ui.html import button, esc, notice, progress, size, url
 from facechain.ui.phrases import Words
 from facechain.ui.tabs.template import _face, _next
 from facechain.ui.tabs.train import curve
@@ -71,6 +71,10 @@ def test_names_cannot_become_markup():
     )
     for piece in pieces:
         assert "<script" not in piece
+
+
+def test_a_file_name_that_is_no_text_does_not_break_a_page():
+    assert esc("a\udcff<b>.jpg") == "a?&lt;b&gt;.jpg"
 
 
 def test_an_address_keeps_its_parts_apart():

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import gradio as gr
 
+from facechain.api.schemas import readable
 from facechain.api.uploads import MAX_BYTES
 from facechain.types import Job, JobState
 from facechain.ui.phrases import Words
@@ -17,7 +18,7 @@ _LISTEN = "window.facechainBoard(element, trigger)"
 
 
 def esc(text: object) -> str:
-    return html.escape(str(text), quote=True)
+    return html.escape(readable(str(text)), quote=True)
 
 
 def url(*parts: str, **query: object) -> str:
