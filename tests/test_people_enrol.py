@@ -112,8 +112,21 @@ BAD_NAMES = [
     "a\0b",
     "…",
     "a\u202eb",
-    "dot.",
+    "A\u200dda",  # looks like Ada
+    "Ada\u200c",
+    "\u200cعلی",
+    "علی\u200c",
 ]
+
+# Persian, Sinhala, Malayalam, Hindi: names that are written otherwise without their joiners.
+NAMES = ["علی\u200cرضا", "ක්\u200dරිෂාන්", "അവന്\u200d", "क्\u200dष", "Bo Example Jr.", "J. R. R.", "Bo [work]", "O'Neil"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_that_real_people_have(name):
+    assert enrol(name, crops_of(1), AGREED).name == name
+    assert slug(safe_name(name)) == slug(name)
+    assert slug(name) not in {slug(other) for other in NAMES if other != name}
 
 
 @pytest.mark.parametrize("name", BAD_NAMES)

@@ -48,6 +48,21 @@ def test_a_job_says_how_far_and_how_long_and_can_be_stopped():
         assert wanted in text
 
 
+def test_messages_with_peoples_text_are_not_markup():
+    """gr.Error shows its message as HTML."""
+    import gradio as gr
+
+    from facechain.ui.desk import Shop
+
+    def fails():
+        raise UserError(f"There is no style {HOSTILE}.", "See `facechain styles`.")
+
+    with pytest.raises(gr.Error) as caught:
+        Shop(w=W, watch=None, blocks=None, safe_only=None).guarded(fails)()
+    assert "<script>" not in caught.value.message
+    assert "&lt;script&gt;" in caught.value.message
+
+
 def test_a_job_that_is_stopping_cannot_be_stopped_twice():
     text = progress(W, _job(cancelling=True), "Making portraits")
     assert "Stopping" in text

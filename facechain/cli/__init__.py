@@ -14,6 +14,7 @@ import typer
 
 from facechain import __version__
 from facechain.cli import batch, jobs, make, packs, people, photos, serve, system, users, workspace
+from facechain.cli.text import plain
 from facechain.errors import Cancelled, FaceChainError
 
 app = typer.Typer(
@@ -74,26 +75,26 @@ def guarded(run: Callable[[], object]) -> int:
         result = run()
         return result if isinstance(result, int) else 0
     except FaceChainError as error:
-        print(f"facechain: {error}", file=sys.stderr)
+        print(f"facechain: {plain(error)}", file=sys.stderr)
         return error.exit_code
     except (KeyboardInterrupt, Abort):
         print(f"facechain: {Cancelled()}", file=sys.stderr)
         return Cancelled.exit_code
     except BadParameter as error:
-        print(f"facechain: {error.format_message()} See --help.", file=sys.stderr)
+        print(f"facechain: {plain(error.format_message())} See --help.", file=sys.stderr)
         return 2
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
         if usage := getattr(error, "format_message", None):  # Typer's own usage errors
-            print(f"facechain: {usage()} See --help.", file=sys.stderr)
+            print(f"facechain: {plain(usage())} See --help.", file=sys.stderr)
             return 2
         if os.environ.get("FACECHAIN_DEBUG"):
             raise
         name = type(error).__name__
         print(
-            f"facechain: our fault, sorry: {name}: {error}. Run again with FACECHAIN_DEBUG=1 and report it.",
+            f"facechain: our fault, sorry: {name}: {plain(error)}. Run again with FACECHAIN_DEBUG=1 and report it.",
             file=sys.stderr,
         )
         return 1

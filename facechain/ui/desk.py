@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import html
 import logging
 import threading
 from collections import defaultdict
@@ -116,13 +117,13 @@ class Shop:
             except gr.Error:
                 raise
             except Cancelled as stopped:
-                raise gr.Error(str(stopped), title=self.w("error.stopped"), print_exception=False) from None
+                raise gr.Error(toast(str(stopped)), title=self.w("error.stopped"), print_exception=False) from None
             except FaceChainError as error:
-                raise gr.Error(said(error), title=self.w("error.title"), print_exception=False) from None
+                raise gr.Error(toast(said(error)), title=self.w("error.title"), print_exception=False) from None
             except Exception as error:
                 log.exception("our fault")
                 what = self.w("error.ours", what=f"{type(error).__name__}: {error}")
-                raise gr.Error(what, title=self.w("error.title"), print_exception=False) from None
+                raise gr.Error(toast(what), title=self.w("error.title"), print_exception=False) from None
 
         return run
 
@@ -145,6 +146,11 @@ class Shop:
             return render(self.desk(request), *values)
 
         return self.on(event, handler, inputs, outputs)
+
+
+def toast(text: str) -> str:
+    """For gr.Error, gr.Warning and gr.Info, which show their message as HTML; people's text is never markup."""
+    return html.escape(text, quote=False)
 
 
 def said(error: FaceChainError) -> str:

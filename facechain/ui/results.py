@@ -10,7 +10,7 @@ import gradio as gr
 
 from facechain import bootstrap
 from facechain.types import Call, Job, JobState
-from facechain.ui.desk import OPEN, Desk
+from facechain.ui.desk import OPEN, Desk, toast
 from facechain.ui.html import button, empty, esc, go, notice, progress, url
 from facechain.ui.phrases import Words
 from facechain.ui.portraits import card, summary
@@ -95,7 +95,7 @@ def warn(w: Words, fields: Mapping[str, object]) -> None:
     """Says which pictures were not taken, and why."""
     refused = fields.get("refused")
     for one in refused[:5] if isinstance(refused, list) else ():
-        gr.Warning(str(one.get("what", "")), title=w("people.refused"))
+        gr.Warning(toast(str(one.get("what", ""))), title=w("people.refused"))
 
 
 def arguments(people: list[str], **named: Any) -> dict[str, Any]:
