@@ -31,7 +31,7 @@ def batch(
 ) -> None:
     """Make portraits of many people in many styles; stopped or killed, the same command finishes it."""
     from facechain import bootstrap
-    from facechain.cli import jobs, show
+    from facechain.cli import jobs, progress, show
     from facechain.errors import UserError
 
     asked = {
@@ -47,7 +47,7 @@ def batch(
         jobs.leave("batch", {**asked, **where}, as_json)
         return
     given = bootstrap.batch_of({**asked, **where})
-    with show.progress(as_json) as tick:
+    with progress.progress(as_json) as tick:
         outcomes = bootstrap.batch(given, tick=tick, say=lambda line: print(line, file=sys.stderr))
     if as_json:
         typer.echo(show.as_json({"report": given.report_path, "outcomes": outcomes}))

@@ -54,11 +54,11 @@ def show_(
 ) -> None:
     """One job: progress, result, or what went wrong and what to do."""
     from facechain.bootstrap import jobs
-    from facechain.cli import show
+    from facechain.cli import progress, show
 
     job = jobs().get(id)
     if follow:
-        with show.progress(as_json) as tick:
+        with progress.progress(as_json) as tick:
             for job in jobs().watch(id):
                 tick(job.stage or job.state.value, job.done, max(job.total, 1))
     typer.echo(show.as_json(job) if as_json else "\n".join(_about(job)))

@@ -44,7 +44,7 @@ def make(
 ) -> None:
     """Make portraits, judge them, keep the true likenesses."""
     from facechain.bootstrap import studio
-    from facechain.cli import show
+    from facechain.cli import progress, show
     from facechain.config import settings
     from facechain.types import Request
 
@@ -74,7 +74,7 @@ def make(
         poses = {kind: jobs.path(file) for kind, file in follow.items()}
         jobs.leave("make", {**asked, **files, "pose": poses, "format": format}, as_json)
         return
-    with show.progress(as_json) as tick:
+    with progress.progress(as_json) as tick:
         made = studio().make(
             request,
             template=template,
@@ -102,14 +102,14 @@ def train(
 ) -> None:
     """Learn a person into weights of their own (LoRA); stopped, the same command goes on."""
     from facechain.bootstrap import studio
-    from facechain.cli import show
+    from facechain.cli import progress, show
     from facechain.config import settings
 
     chosen = settings(option or ()) | ({"prepare": True} if prepare else {})
     if queue:
         jobs.leave("train", {"name": person, "base": jobs.path(base), "settings": chosen}, as_json)
         return
-    with show.progress(as_json) as tick, show.remarks("facechain.engines.lora"):
+    with progress.progress(as_json) as tick, show.remarks("facechain.engines.lora"):
         learned = studio().train(person, base, chosen, tick)
     if as_json:
         typer.echo(show.as_json({"person": person, "engine": learned.engine, "folder": learned.folder}))
@@ -126,8 +126,8 @@ def judge(
 ) -> None:
     """Say of any picture whether it shows the person, by a recogniser that made none of them."""
     from facechain.bootstrap import studio
-    from facechain.cli import show
+    from facechain.cli import progress, show
 
-    with show.progress(as_json) as tick:
+    with progress.progress(as_json) as tick:
         results = studio().judge(pictures, person, tick)
     typer.echo(show.as_json(results)) if as_json else show.verdicts(results)

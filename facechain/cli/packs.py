@@ -37,9 +37,9 @@ def fetch(
 ) -> None:
     """Fetch packs and verify them. Without ids: what the product needs to run."""
     from facechain.bootstrap import fetch_packs
-    from facechain.cli import show
+    from facechain.cli import progress, show
 
-    with show.downloads(as_json) as tick:
+    with progress.downloads(as_json) as tick:
         statuses = fetch_packs(ids or (), for_, tick)
     if as_json:
         typer.echo(show.as_json(statuses))
@@ -51,11 +51,11 @@ def fetch(
 def verify(ids: Ids = None, as_json: Json = False) -> None:
     """Hash every file again and compare with the manifest."""
     from facechain.bootstrap import open_packs
-    from facechain.cli import show
+    from facechain.cli import progress, show
 
     packs = open_packs()
     chosen = ids or [s.id for s in packs.list() if s.present]
-    with show.downloads(as_json) as tick:
+    with progress.downloads(as_json) as tick:
         statuses = [packs.verify(id, tick) for id in chosen]
     if as_json:
         typer.echo(show.as_json(statuses))

@@ -25,12 +25,12 @@ def add(
 ) -> None:
     """Learn a person from photos. Every photo is accepted, or rejected with a reason and advice."""
     from facechain.bootstrap import studio
-    from facechain.cli import show
+    from facechain.cli import progress, show
 
     if sys.stdin.isatty() and not as_json:
         consent_by = consent_by or typer.prompt(f"Who agrees that {name}'s face is used (their name)")
         purpose = purpose or typer.prompt("What will the portraits be for")
-    with show.progress(as_json) as tick:
+    with progress.progress(as_json) as tick:
         enrolled = studio().enrol(name, photos, consent_by=consent_by, purpose=purpose, tick=tick)
     if as_json:
         typer.echo(show.as_json(enrolled))
@@ -79,10 +79,10 @@ def show_(name: str, as_json: Json = False) -> None:
 def export(name: str, out: Out, encrypt: Encrypt = False, as_json: Json = False) -> None:
     """Write a person to one signed archive: consent, photos, trainings, and portraits that show nobody else."""
     from facechain.bootstrap import studio
-    from facechain.cli import show
+    from facechain.cli import progress, show
 
     passphrase = new_passphrase(encrypt)
-    with show.downloads(as_json) as tick:
+    with progress.downloads(as_json) as tick:
         size = disk.save(out, studio().export_person(name, passphrase, tick))
     told = {"archive": str(out), "bytes": size, "signer": studio().key_fingerprint()}
     typer.echo(show.as_json(told) if as_json else f"{out}: {show.size(size)}, signed with {told['signer']}.")
@@ -97,9 +97,9 @@ def import_(
 ) -> None:
     """Add the person of an archive. One signed by another workspace is taken only with --trust-signer."""
     from facechain.bootstrap import studio
-    from facechain.cli import show
+    from facechain.cli import progress, show
 
-    with show.downloads(as_json) as tick:
+    with progress.downloads(as_json) as tick:
         imported = opened(
             archive,
             lambda file, passphrase: studio().import_person(

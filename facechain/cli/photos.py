@@ -25,9 +25,9 @@ def check(
 ) -> None:
     """Say of every photo whether it can be used, and if not, why and what would help."""
     from facechain.bootstrap import studio
-    from facechain.cli import show
+    from facechain.cli import progress, show
 
-    with show.progress(as_json) as tick:
+    with progress.progress(as_json) as tick:
         if sort:
             album = studio().sort_album(photos, tick)
         else:

@@ -12,8 +12,8 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from facechain.cli.text import plain
 from facechain.errors import UserError
-from facechain.protocols import Tick
 from facechain.types import Crop, Rejection
 
 if TYPE_CHECKING:
@@ -51,12 +51,13 @@ def _is_array(value: Any) -> bool:
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    drawn = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    drawn = Table(title=Text(title), title_justify="left", box=None, pad_edge=False, header_style="bold")
     for column in columns:
         drawn.add_column(column, overflow="fold")
     for row in rows:
-        drawn.add_row(*(str(cell) for cell in row))
+        drawn.add_row(*(Text(plain(cell)) for cell in row))  # people's text is never markup
     Console(highlight=False).print(drawn)
 
 
@@ -164,15 +165,17 @@ def crops(accepted: Sequence[Crop], held_out: Sequence[Crop], rejections: Sequen
 
 def album(persons: Album) -> None:
     for number, names in enumerate(persons.persons, 1):
-        print(f"person {number}: {', '.join(names)}")
+        print(plain(f"person {number}: {', '.join(names)}"))
     if persons.left_out:
-        print(f"left out (too poor to tell who): {', '.join(persons.left_out)}")
+        print(plain(f"left out (too poor to tell who): {', '.join(persons.left_out)}"))
 
 
 def verdicts(results: Sequence[Result]) -> None:
-    """One line a face: what the judge says of it."""
+    """One row per face: what the judge says of it; with the engine where several made the pictures."""
+    engines = len({result.engine for result in results}) > 1
     rows = [
         (
+            *((result.engine or "–",) if engines else ()),
             result.path.name,
             v.person,
             v.call.value,
@@ -183,65 +186,9 @@ def verdicts(results: Sequence[Result]) -> None:
         for result in results
         for v in result.verdicts
     ]
-    columns = ("picture", "person", "judge says", "likeness", "copy", "why")
+    columns = (*(("engine",) if engines else ()), "picture", "person", "judge says", "likeness", "copy", "why")
     table("", columns, rows)
 
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
-
-
-@contextmanager
-def progress(quiet: bool = False) -> Iterator[Tick]:
-    """A tick that draws one bar a stage, with rate and time left, on stderr; silent when piped or asked."""
-    if quiet or not sys.stderr.isatty():
-        yield lambda stage, done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def tick(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done, total=total)
-
-        yield tick
-
-
-@contextmanager
-def downloads(quiet: bool = False) -> Iterator[Tick]:
-    """As `progress`, counting bytes."""
-    if quiet or not sys.stderr.isatty():
-        yield lambda stage, done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TaskID,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def tick(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total or None)
-            bars.update(tasks[stage], completed=done, total=total or None)
-
-        yield tick

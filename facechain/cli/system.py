@@ -64,13 +64,13 @@ def demo(
 ) -> None:
     """The whole way on real photos: enrol, make, judge; writes portraits, a contact sheet and a table."""
     from facechain.bootstrap import fetch_packs, studio
-    from facechain.cli import show
+    from facechain.cli import progress, show
     from facechain.demo import run
 
-    with show.downloads(as_json) as tick:
+    with progress.downloads(as_json) as tick:
         fetch_packs((), "core", tick)
         fetch_packs((), "demo", tick)
-    with show.progress(as_json) as tick:
+    with progress.progress(as_json) as tick:
         shown = run(studio(), out, tick)
     if as_json:
         typer.echo(show.as_json(shown))

@@ -15,10 +15,10 @@ app = typer.Typer(help="The folder with all people and portraits: back it up, ch
 def backup(out: Out, encrypt: Encrypt = False, as_json: Json = False) -> None:
     """Write everybody, their portraits and trainings, and the server's users to one signed archive."""
     from facechain.bootstrap import studio
-    from facechain.cli import show
+    from facechain.cli import progress, show
 
     passphrase = new_passphrase(encrypt)
-    with show.downloads(as_json) as tick:
+    with progress.downloads(as_json) as tick:
         size = disk.save(out, studio().backup(passphrase, tick))
     told = {"archive": str(out), "bytes": size, "signer": studio().key_fingerprint()}
     typer.echo(show.as_json(told) if as_json else f"{out}: {show.size(size)}, signed with {told['signer']}.")
@@ -28,9 +28,9 @@ def backup(out: Out, encrypt: Encrypt = False, as_json: Json = False) -> None:
 def restore(archive: Archive, trust_signer: TrustSigner = "", as_json: Json = False) -> None:
     """Fill an empty workspace from a backup."""
     from facechain.bootstrap import studio
-    from facechain.cli import show
+    from facechain.cli import progress, show
 
-    with show.downloads(as_json) as tick:
+    with progress.downloads(as_json) as tick:
         files = opened(
             archive,
             lambda file, passphrase: studio().restore(
@@ -44,9 +44,9 @@ def restore(archive: Archive, trust_signer: TrustSigner = "", as_json: Json = Fa
 def check(as_json: Json = False) -> None:
     """Read every file; name what is damaged and what to do about it. Exit code 2 when something is."""
     from facechain.bootstrap import studio
-    from facechain.cli import show
+    from facechain.cli import progress, show
 
-    with show.progress(as_json) as tick:
+    with progress.progress(as_json) as tick:
         findings = studio().check_workspace(tick)
     if as_json:
         typer.echo(show.as_json(findings))
