@@ -20,6 +20,7 @@ PAINTERS = ("faceid", "instantid", "lora")
 WORDS = "facing the camera, plain light background"
 SMALL = "small model, trained on rendered people"
 EFFORT = 1 / 3  # of the usual training
+SHOTS = 4  # of each template: two photos of the person, each with two proportions of the face
 CONSENT_BY, PURPOSE = "publisher of the photos", "demonstration with published official portraits"
 
 
@@ -42,16 +43,19 @@ def run(studio: Studio, out: Path, tick: Tick = silent) -> Shown:
     known = {person.name for person in studio.people()}
     if NAME not in known:
         mine = sorted(photos.glob("obama*.jpg"))
-        studio.enrol(NAME, mine, consent_by=CONSENT_BY, purpose=PURPOSE, tick=tick)
+        studio.enrol(NAME, mine, consent_by=CONSENT_BY, purpose=PURPOSE, tick=_named(tick, NAME))
     if STRANGER not in known:
-        studio.enrol(STRANGER, [stranger_photo], consent_by=CONSENT_BY, purpose=PURPOSE, tick=tick)
+        studio.enrol(STRANGER, [stranger_photo], consent_by=CONSENT_BY, purpose=PURPOSE, tick=_named(tick, STRANGER))
 
     folder = out / "portraits"
-    ask = Request(people=(NAME,), engine="template", count=6, keep=6, seed=1)
-    astronaut = studio.make(Request(**{**vars(ask), "style": "astronaut"}), out=folder, tick=tick)
-    office = studio.make(Request(**{**vars(ask), "seed": 2}), template=stranger_photo, out=folder, tick=tick)
+    ask = Request(people=(NAME,), engine="template", count=SHOTS, keep=SHOTS, seed=1)
+    astronaut = studio.make(Request(**{**vars(ask), "style": "astronaut"}), out=folder, tick=_named(tick, "astronaut"))
+    office = studio.make(
+        Request(**{**vars(ask), "seed": 2}), template=stranger_photo, out=folder, tick=_named(tick, "office")
+    )
     strange = studio.make(
-        Request(people=(STRANGER,), engine="template", style="astronaut", count=6, keep=6, seed=3), tick=tick
+        Request(people=(STRANGER,), engine="template", style="astronaut", count=2, keep=2, seed=3),
+        tick=_named(tick, "a stranger"),
     )
     others = [stranger_photo, *(result.path for result in strange.results)]
     portraits, strangers = (*astronaut.results, *office.results), studio.judge(others, NAME, tick)
@@ -84,12 +88,19 @@ def _missing(studio: Studio) -> str:
 
 def painted(studio: Studio, name: str, folder: Path, tick: Tick = silent) -> list[tuple[str, Result]]:
     """One portrait of a person by the starter for each engine it feeds, and that engine's name."""
-    studio.train(name, STARTER, {"effort": EFFORT}, tick)
+    studio.train(name, STARTER, {"effort": EFFORT}, _named(tick, "LoRA training"))
     made = []
     for engine in PAINTERS:
         ask = Request(people=(name,), engine=engine, base=STARTER, prompt=WORDS, count=1, seed=4)
-        made += [(engine, result) for result in studio.make(ask, out=folder, tick=tick).results]
+        made += [
+            (engine, result) for result in studio.make(ask, out=folder / engine, tick=_named(tick, engine)).results
+        ]
     return made
+
+
+def _named(tick: Tick, what: str) -> Tick:
+    """Stages by what they are for: the same ones come several times."""
+    return lambda stage, done, total: tick(f"{what}: {stage}", done, total)
 
 
 def _caption(result: Result) -> str:

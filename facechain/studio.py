@@ -105,6 +105,7 @@ class Result:
     id: str
     path: Path
     verdicts: tuple[Verdict, ...]
+    engine: str = ""  # that made it, if it was made here
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -493,7 +494,10 @@ class Studio:
                 workspace.save_verdicts(folder, id, verdicts)
         rows = zip(made.items(), ranked, strict=True)
         results = sorted(
-            (Result(id=id, path=path, verdicts=verdicts) for (id, (path, _)), verdicts in rows),
+            (
+                Result(id=id, path=path, verdicts=verdicts, engine=sitting.engine.card.name)
+                for (id, (path, _)), verdicts in rows
+            ),
             key=lambda result: _best_first(result.verdicts),
         )
         kept = [result for result in results if result.verdicts[0].kept]
@@ -515,6 +519,7 @@ class Studio:
             tick("judging", done, len(pictures))
             verdict = judge(read(path).pixels, reference, reader, calibration, coach=self._coach(path))
             results.append(Result(id=path.name, path=path, verdicts=(replace(verdict, why=verdict.call.value),)))
+        tick("judging", len(pictures), len(pictures))
         return tuple(results)
 
     def faces(self, picture: Path) -> tuple[Face, ...]:

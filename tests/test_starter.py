@@ -121,7 +121,8 @@ def test_from_a_photo_to_a_judged_portrait(studio, engine, capfd):
 
 def test_the_demos_portraits_by_every_engine_after_a_short_training(studio, tmp_path):
     made = demo.painted(studio, "Ada", tmp_path)
-    assert [engine for engine, _ in made] == ["faceid", "instantid", "lora"]
+    assert [engine for engine, _ in made] == [result.engine for _, result in made] == ["faceid", "instantid", "lora"]
+    assert not list(tmp_path.glob("*.png")), "equal names of two engines would be one file"
     for engine, result in made:
         assert result.verdicts[0].judge == "dlib_resnet_v1", engine
         assert read(result.path).pixels.shape == (_side(studio), _side(studio), 3)

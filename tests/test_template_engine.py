@@ -78,6 +78,17 @@ def test_same_shot_same_pixels_and_another_seed_another_picture(engine, identity
     assert (first != paint(engine, identity, canvas, seed=8)).any()
 
 
+def test_an_eye_can_tell_the_portraits_of_a_pool_apart(engine, identity, canvas):
+    """Not the light's last digits: another photo, or other proportions of the face."""
+    left, top, right, bottom = canvas.faces[0].box_px.astype(int)
+    with engine.sitting(identity, STYLE) as brush:
+        pool = [
+            brush(replace(shot(seed=at), index=at), canvas)[top:bottom, left:right].astype(float) for at in range(4)
+        ]
+    apart = [np.abs(a - b).mean() for at, a in enumerate(pool) for b in pool[at + 1 :]]
+    assert min(apart) > 3, apart  # of 255; the grain alone is about 1
+
+
 def test_pixels_outside_the_region_are_untouched(engine, identity, canvas, landmarker):
     out = paint(engine, identity, canvas)
     rows, cols = region(landmarker.mesh(canvas.pixels, canvas.faces[0]).points_px, *canvas.pixels.shape[:2])

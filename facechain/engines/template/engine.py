@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from facechain.engines.template.card import CARD
-from facechain.engines.template.choose import Source, choose
+from facechain.engines.template.choose import Source, good
 from facechain.engines.template.fuse import Settings, fuse
 from facechain.errors import EngineError, TemplateError
 from facechain.options import check
 from facechain.protocols import Identity, Landmarker, Paint, Parser, Tick, silent
 from facechain.types import Canvas, Crop, Part, Person, Pixels, Shot, Style
+
+_GOLDEN = 0.618  # share of a range
 
 
 class TemplateEngine:
@@ -75,15 +77,22 @@ class TemplateEngine:
             raise TemplateError(
                 f"Face {onto.slot + 1} of the template cannot be read.", "Choose a picture with a clearer face."
             )
-        rng = np.random.default_rng(shot.seed)
-        source = choose(identity.data, mesh, rng)
-        settings = _settings(shot, rng)
+        sources = good(identity.data, mesh)
+        source, settings = sources[shot.index % len(sources)], _settings(shot, shot.index // len(sources))
         parts = self._parser.parts(onto.pixels, face)
         return fuse(onto.pixels, mesh, parts, source, self._landmarker.triangles(), settings)
 
 
-def _settings(shot: Shot, rng: np.random.Generator) -> Settings:
-    """The shot's own settings; what it leaves open varies a little, so that a pool has something to choose from."""
+def _settings(shot: Shot, round: int) -> Settings:
+    """The shot's own settings; what it leaves open varies by what an eye can see, so that a pool is a choice.
+
+    `round`: how often every photo has been used before. Steps of the golden ratio spread however many there are.
+    """
     check(shot.options, CARD.options, CARD.title)
-    varied = {"shape": rng.uniform(0.75, 0.95), "light": rng.uniform(0.65, 0.85)}
+    rng = np.random.default_rng(shot.seed)
+    varied = {
+        "shape": 0.4 + 0.6 * ((0.8 + _GOLDEN * round + rng.uniform(0, 0.1)) % 1),
+        "strength": 1 - 0.1 * (_GOLDEN * round % 1),
+        "light": rng.uniform(0.65, 0.85),
+    }
     return Settings(**{**varied, **shot.options}, seed=shot.seed)
