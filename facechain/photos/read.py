@@ -23,11 +23,11 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 
 from facechain import disk
 from facechain.errors import PhotoError
+from facechain.photos.memory import BIG_DECODED_BYTES, MAX_DECODED_BYTES, decoded_bytes
 from facechain.types import Photo
 
 MAX_SIDE_PX = 4096
 MAX_PIXELS = 160_000_000  # refused from the header, before anything is decoded
-BIG_PIXELS = 30_000_000  # pictures above are decoded one at a time, so that threads cannot add up their peaks
 
 # What a suffix promises, in Pillow's format names. Phones write MPO (several JPEGs in one file) as .jpg.
 FORMATS: dict[str, tuple[str, ...]] = {
@@ -59,7 +59,7 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-_one_big_at_a_time = threading.Lock()
+_one_big_at_a_time = threading.Lock()  # so that threads cannot add up their peaks
 
 pillow_heif.register_heif_opener()
 # Pillow only warns between its own limit and twice that; MAX_PIXELS decides here.
@@ -160,7 +160,7 @@ def _opened(file: BinaryIO, path: Path) -> Image.Image:
         raise _damaged(path.name, error) from None
     try:
         _check_promise(image.format or "", path)
-        if image.width * image.height > MAX_PIXELS:
+        if image.width * image.height > MAX_PIXELS or decoded_bytes(image) > MAX_DECODED_BYTES:
             raise _too_large(path.name, image.size)
     except PhotoError:
         image.close()
@@ -171,7 +171,7 @@ def _opened(file: BinaryIO, path: Path) -> Image.Image:
 def _pixels(file: BinaryIO, path: Path, least_px: int) -> tuple[np.ndarray, float]:
     with _opened(file, path) as image:
         try:
-            with _one_big_at_a_time if image.width * image.height > BIG_PIXELS else nullcontext():
+            with _one_big_at_a_time if decoded_bytes(image) > BIG_DECODED_BYTES else nullcontext():
                 whole_side = min(MAX_SIDE_PX, max(image.size))
                 pixels = _decode(image, least_px)
                 return pixels, whole_side / max(pixels.shape[:2])
@@ -261,7 +261,8 @@ def _suffixes() -> str:
 def _too_large(name: str, size: tuple[int, int] | None = None) -> PhotoError:
     how = f" ({size[0]} × {size[1]} pixels)" if size else ""
     return PhotoError(
-        f"{name} is too large to open safely{how}.", f"Make it smaller than {MAX_PIXELS // 10**6} megapixels."
+        f"{name} is too large to open safely{how}.",
+        f"Make it smaller than {MAX_PIXELS // 10**6} megapixels, or save it as a JPEG, which takes less memory.",
     )
 
 
