@@ -18,7 +18,8 @@
     │   │   └── SignerUnknown      signed with a key that is not trusted here
     │   ├── StoreError             the disk is full, read-only or the name is unsafe
     │   ├── Missing                there is no such job, portrait, style or upload
-    │   └── Conflict               it clashes with what is already there
+    │   ├── Conflict               it clashes with what is already there
+    │   └── Busy                   too much is asked for at once
     └── Cancelled                  exit 130: somebody asked to stop
 
 A message says what came, what was expected, and what to do next.
@@ -100,6 +101,9 @@ class Missing(UserError): ...
 
 
 class Conflict(UserError): ...
+
+
+class Busy(UserError): ...
 
 
 class Cancelled(FaceChainError):

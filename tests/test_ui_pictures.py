@@ -16,7 +16,8 @@ from fastapi import FastAPI
 from facechain import bootstrap
 from facechain.api.uploads import MAX_FILES, Uploads
 from facechain.errors import UserError
-from facechain.ui import pictures
+from facechain.photos import read as reading
+from facechain.ui import pictures, thumbnails
 from facechain.ui.desk import Desk
 from facechain.ui.phrases import Words
 from facechain.ui.sessions import Gate, Sessions
@@ -74,6 +75,24 @@ def test_what_is_ones_own_is_shown_and_anothers_is_not_there(clients, addresses)
         answer, unknown = ben.get(address), ben.get("/pictures/portrait/no/such/one")
         assert (answer.status_code, answer.content) == (404, unknown.content), address
         assert stranger.get(address).status_code == 401, address
+
+
+def test_a_thumbnail_is_decoded_once_and_refused_when_too_many_wait(clients, addresses, monkeypatch):
+    decoded, read = [], reading.read_reduced
+
+    def counted(path, least_px):
+        decoded.append(path)
+        return read(path, least_px)
+
+    for module in (pictures, thumbnails):
+        monkeypatch.setattr(module, "read_reduced", counted, raising=False)
+    address = addresses[0] + "?w=320"
+    assert len({clients[0].get(address).content for _ in range(5)}) == 1
+    assert len(decoded) == 1
+    monkeypatch.setattr(pictures, "THUMBNAILS", thumbnails.Thumbnails(waiting=0))
+    busy = clients[0].get(address)
+    assert (busy.status_code, busy.headers["retry-after"]) == (503, "2")
+    assert clients[1].get(address).status_code == 404
 
 
 def test_a_training_shows_its_curve_and_pictures_to_whose_it_is(clients, home):

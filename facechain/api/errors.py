@@ -20,6 +20,7 @@ STATUSES: tuple[tuple[type[FaceChainError], int], ...] = (
     (errors.PersonExists, 409),
     (errors.Missing, 404),
     (errors.Conflict, 409),
+    (errors.Busy, 503),
     (errors.ConsentMissing, 422),
     (errors.SignerUnknown, 409),  # compare the fingerprint, then ask again
     (errors.PackMissing, 409),  # fetch it, then ask again

@@ -1,28 +1,31 @@
 """Pictures on their way out, and photos on their way in: every address is an id in the asker's own workspace.
 
-Nothing here takes a path. Thumbnails are made on the way and kept by the browser alone.
+Nothing here takes a path.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import io
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 from PIL import Image
 from starlette.background import BackgroundTask
+from starlette.concurrency import run_in_threadpool
 
-from facechain.errors import FaceChainError, UserError
+from facechain.errors import Busy, FaceChainError, UserError
 from facechain.people.names import slug
-from facechain.photos.read import read_reduced
 from facechain.ui import looks
 from facechain.ui.desk import Desk
 from facechain.ui.phrases import Words
 from facechain.ui.sessions import OWNER
+from facechain.ui.thumbnails import Thumbnails, webp
 
 WIDTHS = (160, 240, 320, 480, 960)  # px; what a page may ask for, so that nobody asks for a thousand sizes
 _PRIVATE = {
@@ -31,6 +34,7 @@ _PRIVATE = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
 }
 
+THUMBNAILS = Thumbnails()
 router = APIRouter(include_in_schema=False)
 
 
@@ -41,61 +45,60 @@ def desk_of(request: Request) -> Desk:
     return Desk(owner=owner, w=Words())
 
 
-def _serve(make: Callable[[], Response]) -> Response:
+async def _serve(find: Callable[[], Response | Future[bytes]]) -> Response:
+    """What `find` gives: an answer, or a thumbnail that may still be in the making."""
     try:
-        return make()
-    except (FaceChainError, OSError, KeyError, StopIteration):
+        found = await run_in_threadpool(find)
+        if isinstance(found, Response):
+            return found
+        small = await asyncio.shield(asyncio.wrap_future(found))  # others may wait for it, too
+        return Response(small, media_type="image/webp", headers=_PRIVATE)
+    except Busy as busy:
+        return Response(str(busy), 503, media_type="text/plain", headers={"Retry-After": "2"})
+    except (FaceChainError, OSError, KeyError):
         # One answer for what is not there and what is another's.
         return Response("There is no such picture.", status_code=404, media_type="text/plain")
 
 
-def _picture(path: Path, width: int, name: str = "") -> Response:
-    if width not in WIDTHS:
-        headers = {**_PRIVATE, **({"Content-Disposition": f'attachment; filename="{name}"'} if name else {})}
-        return FileResponse(path, headers=headers)
-    pixels = read_reduced(path, width)[0].pixels
-    return _small(Image.fromarray(pixels), width)
-
-
-def _small(picture: Image.Image, width: int) -> Response:
-    picture = picture.convert("RGB")
-    picture.thumbnail((width, width * 2), Image.Resampling.LANCZOS)
-    out = io.BytesIO()
-    picture.save(out, "WEBP", quality=82, method=2)
-    return Response(out.getvalue(), media_type="image/webp", headers=_PRIVATE)
+def _picture(path: Path, width: int, name: str = "") -> Response | Future[bytes]:
+    if width in WIDTHS:
+        return THUMBNAILS.of(path, width)
+    headers = {**_PRIVATE, **({"Content-Disposition": f'attachment; filename="{name}"'} if name else {})}
+    return FileResponse(path, headers=headers)
 
 
 @router.get("/pictures/photo/{person}/{photo_id}")
-def photo(request: Request, person: str, photo_id: str, w: int = 320) -> Response:
+async def photo(request: Request, person: str, photo_id: str, w: int = 320) -> Response:
     """What was learned from: the crop of an enrolled photo."""
 
-    def make() -> Response:
+    def find() -> Future[bytes]:
         png = desk_of(request).faces.tools.workspace.crop_png(person, photo_id)
-        with Image.open(io.BytesIO(png), formats=("PNG",)) as picture:
-            return _small(picture, w if w in WIDTHS else 320)
+        width = w if w in WIDTHS else 320
+        key = (hashlib.sha256(png).digest(), width)
+        return THUMBNAILS.once(key, lambda: webp(Image.open(io.BytesIO(png), formats=("PNG",)), width))
 
-    return _serve(make)
+    return await _serve(find)
 
 
 @router.get("/pictures/upload/{batch}/{name}")
-def uploaded(request: Request, batch: str, name: str, w: int = 240) -> Response:
-    return _serve(lambda: _picture(desk_of(request).uploads.file(batch, name), w if w in WIDTHS else 240))
+async def uploaded(request: Request, batch: str, name: str, w: int = 240) -> Response:
+    return await _serve(lambda: _picture(desk_of(request).uploads.file(batch, name), w if w in WIDTHS else 240))
 
 
 @router.get("/pictures/portrait/{person}/{run}/{id}")
-def portrait(request: Request, person: str, run: str, id: str, w: int = 0, save: int = 0) -> Response:
-    def make() -> Response:
+async def portrait(request: Request, person: str, run: str, id: str, w: int = 0, save: int = 0) -> Response:
+    def find() -> Response | Future[bytes]:
         found = desk_of(request).faces.portrait(f"{person}/{run}/{id}")
         return _picture(found.path, w, f"{person}-{found.path.name}" if save else "")
 
-    return _serve(make)
+    return await _serve(find)
 
 
 @router.get("/pictures/style/{id}")
-def style(request: Request, id: str, w: int = 320) -> Response:
+async def style(request: Request, id: str, w: int = 320) -> Response:
     """The picture a style paints into, or a drawing of how it will look."""
 
-    def make() -> Response:
+    def find() -> Response | Future[bytes]:
         faces = desk_of(request).faces
         wanted = faces.style(id)
         if wanted.template_pack and faces.tools.packs.status(wanted.template_pack).present:
@@ -104,27 +107,27 @@ def style(request: Request, id: str, w: int = 320) -> Response:
         headers = {**_PRIVATE, "Cache-Control": "public, max-age=86400"}
         return Response(looks.draw(wanted), media_type="image/svg+xml", headers=headers)
 
-    return _serve(make)
+    return await _serve(find)
 
 
 @router.get("/pictures/sample/{person}/{training}/{step}/{name}")
-def sample(request: Request, person: str, training: str, step: str, name: str, w: int = 240) -> Response:
+async def sample(request: Request, person: str, training: str, step: str, name: str, w: int = 240) -> Response:
     """A picture a training painted on the way."""
 
-    def make() -> Response:
+    def find() -> Response | Future[bytes]:
         found = desk_of(request).faces.training(slug(person))
         samples = found.samples if found else ()
-        path = next(p for p in samples if (p.parts[-4], p.parent.name, p.name) == (training, step, name))
-        return _picture(path, w if w in WIDTHS else 240)
+        paths = {(p.parts[-4], p.parent.name, p.name): p for p in samples}
+        return _picture(paths[training, step, name], w if w in WIDTHS else 240)
 
-    return _serve(make)
+    return await _serve(find)
 
 
 @router.get("/export")
-def export(request: Request, keys: str) -> Response:
+async def export(request: Request, keys: str) -> Response:
     """A zip of portraits, their keys separated by commas."""
 
-    def make() -> Response:
+    def find() -> Response | Future[bytes]:
         with tempfile.NamedTemporaryFile(suffix=".zip", prefix="facechain-", delete=False) as file:
             try:
                 desk_of(request).faces.export(keys.split(","), file)  # type: ignore[arg-type]
@@ -134,7 +137,7 @@ def export(request: Request, keys: str) -> Response:
         gone = BackgroundTask(Path(file.name).unlink)
         return FileResponse(file.name, filename="portraits.zip", media_type="application/zip", background=gone)
 
-    return _serve(make)
+    return await _serve(find)
 
 
 @router.post("/uploads/{batch}")
