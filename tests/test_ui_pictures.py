@@ -1,5 +1,6 @@
 """Pictures in and out: another's answer as if there were none, and nothing outside one's own workspace is served."""
 
+import asyncio
 import contextlib
 import html
 import io
@@ -171,6 +172,30 @@ def test_more_than_announced_is_cut_off(clients, home, monkeypatch):
     assert answer.status_code == 413
     assert "larger than" in answer.json()["what"]
     assert _files(home) == before
+
+
+async def _at_once(uploads, count, body):
+    """What became of so many uploads of one name into one batch, each sending while the others do."""
+
+    async def chunks():
+        yield body[:100]
+        await asyncio.sleep(0)
+        yield body[100:]
+
+    sent = [uploads.receive(BATCH, "me.png", chunks(), 0) for _ in range(count)]
+    return await asyncio.gather(*sent, return_exceptions=True)
+
+
+@pytest.mark.parametrize("limit", ["MAX_TOTAL_BYTES", "MAX_FILES"])
+def test_uploads_that_arrive_at_once_share_one_limit(tmp_path, monkeypatch, limit):
+    monkeypatch.setattr(f"facechain.api.uploads.{limit}", 3 * 2**20 if limit == "MAX_TOTAL_BYTES" else 3)
+    uploads, body = Uploads(tmp_path), picture()
+    came = asyncio.run(_at_once(uploads, 5, body))
+    assert [type(what) for what in came].count(UserError) == 2
+    assert [path.name for path in uploads.files(BATCH)] == ["me-2.png", "me-3.png", "me.png"]
+    assert all(path.read_bytes() == body for path in uploads.files(BATCH))
+    uploads.drop(BATCH)
+    assert not any(isinstance(what, UserError) for what in asyncio.run(_at_once(uploads, 3, body)))  # no room is lost
 
 
 def _files(home):

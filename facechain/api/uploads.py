@@ -5,11 +5,14 @@ A file's name and header are checked as it arrives, before anything decodes it.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
+import threading
 import time
 import unicodedata
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 from facechain.errors import PhotoError, UserError
@@ -19,6 +22,11 @@ MAX_BYTES = 50_000_000
 MAX_FILES = 200
 MAX_TOTAL_BYTES = 2_000_000_000
 KEPT_S = 24 * 3600.0
+
+_PART = ".part"  # ends the name of a file on its way in
+_STEP_BYTES = 2**20  # asked for at once by a file of unknown size
+_writing = threading.Lock()
+_arriving_bytes: Counter[Path] = Counter()  # room granted to files on their way in, by `Uploads` folder
 
 _BATCH = re.compile(r"[0-9a-f]{16}")
 
@@ -37,7 +45,7 @@ class Uploads:
 
     def files(self, batch: str) -> list[Path]:
         folder = self.folder(batch)
-        return sorted(path for path in folder.iterdir() if path.suffix != ".part") if folder.is_dir() else []
+        return sorted(path for path in folder.iterdir() if path.suffix != _PART) if folder.is_dir() else []
 
     def file(self, batch: str, name: str) -> Path:
         """One file by its name, never by a path. Raises UserError when it is not there."""
@@ -47,45 +55,45 @@ class Uploads:
         raise UserError(f"There is no photo {name!r} in this upload.", "Choose the photos again.")
 
     async def receive(self, batch: str, name: str, chunks: AsyncIterator[bytes], announced: int) -> Path:
-        """Writes one file. Raises UserError or PhotoError naming what is wrong with it; then nothing stays."""
+        """Writes one file. Raises UserError or PhotoError naming what is wrong with it; then nothing stays.
+
+        `announced` is its size in bytes, 0 where that is not known; more is taken when there is room for it.
+        """
         safe = tidy_name(name)
         folder = self.folder(batch)
         if announced > MAX_BYTES:
             raise _too_large(safe)
-        there = self.files(batch)
-        if len(there) >= MAX_FILES:
-            raise UserError(f"{MAX_FILES} photos are enough for one upload.", "Add the others afterwards.")
-        if self._bytes() + max(announced, 0) > MAX_TOTAL_BYTES:
-            raise UserError("Too much is waiting to be enrolled.", "Finish or discard your other uploads first.")
-        folder.mkdir(parents=True, exist_ok=True)
-        target = _free(folder, safe)
-        part = target.with_name(f"{target.name}.part")
-        try:
-            with part.open("wb") as file:
-                written = 0
-                async for chunk in chunks:
-                    written += len(chunk)
-                    if written > MAX_BYTES:  # whoever announced less than they send
-                        raise _too_large(safe)
-                    file.write(chunk)
-            part.replace(target)
+        with self._room(announced) as grow:
+            target = _begin(folder, safe)
+            part = _part(target)
             try:
-                check_header(target)
-            except PhotoError:
-                target.unlink(missing_ok=True)
-                raise
-        finally:
-            part.unlink(missing_ok=True)
+                with part.open("wb") as file:
+                    written = 0
+                    async for chunk in chunks:
+                        written += len(chunk)
+                        if written > MAX_BYTES:  # whoever announced less than they send
+                            raise _too_large(safe)
+                        grow(written)
+                        file.write(chunk)
+                part.replace(target)
+                try:
+                    check_header(target)
+                except PhotoError:
+                    target.unlink(missing_ok=True)
+                    raise
+            finally:
+                part.unlink(missing_ok=True)
         return target
 
     def join(self, batch: str, other: str) -> None:
         """The files of `other` become this upload's. Raises UserError when it would be too many; then they are gone."""
         folder, more = self.folder(batch), self.files(other)
-        if len(self.files(batch)) + len(more) > MAX_FILES:
-            self.drop(other)
-            raise UserError(f"{MAX_FILES} photos are enough for one upload.", "Add the others afterwards.")
-        for path in more:
-            path.replace(_free(folder, path.name))
+        with _writing:
+            if len(_names(folder)) + len(more) > MAX_FILES:
+                self.drop(other)
+                raise _too_many()
+            for path in more:
+                path.replace(_free(folder, path.name))
         self.drop(other)
 
     def drop(self, batch: str, name: str = "") -> None:
@@ -100,8 +108,37 @@ class Uploads:
             if time.time() - batch.stat().st_mtime > older_than_s:
                 shutil.rmtree(batch, ignore_errors=True)
 
+    @contextlib.contextmanager
+    def _room(self, size_bytes: int) -> Iterator[Callable[[int], None]]:
+        """Room for a file on its way in; the function given takes its size again when it grows.
+
+        Both raise UserError when all that has arrived or is arriving would be more than `MAX_TOTAL_BYTES`.
+        """
+        granted = 0
+
+        def grow(to_bytes: int) -> None:
+            nonlocal granted
+            if to_bytes <= granted:
+                return
+            more = max(to_bytes - granted, _STEP_BYTES)
+            with _writing:
+                if self._bytes() + _arriving_bytes[self._folder] + more > MAX_TOTAL_BYTES:
+                    raise UserError(
+                        "Too much is waiting to be enrolled.", "Finish or discard your other uploads first."
+                    )
+                _arriving_bytes[self._folder] += more
+                granted += more
+
+        try:
+            grow(size_bytes)
+            yield grow
+        finally:
+            with _writing:
+                _arriving_bytes[self._folder] -= granted
+
     def _bytes(self) -> int:
-        return sum(path.stat().st_size for path in self._folder.rglob("*") if path.is_file())
+        """Of what has arrived."""
+        return sum(path.stat().st_size for path in self._folder.rglob("*") if path.is_file() and path.suffix != _PART)
 
 
 def tidy_name(name: str) -> str:
@@ -121,13 +158,37 @@ def tidy_name(name: str) -> str:
     return f"{encoded}.{ending.lower()}"
 
 
+def _begin(folder: Path, name: str) -> Path:
+    """Where a file of this name will be; nobody else gets that place. Raises UserError when the upload is full."""
+    with _writing:
+        if len(_names(folder)) >= MAX_FILES:
+            raise _too_many()
+        folder.mkdir(parents=True, exist_ok=True)
+        target = _free(folder, name)
+        _part(target).touch(exist_ok=False)
+        return target
+
+
+def _part(target: Path) -> Path:
+    return target.with_name(target.name + _PART)
+
+
+def _names(folder: Path) -> set[str]:
+    """Of files that have arrived or are arriving, in lower case."""
+    return {path.name.lower().removesuffix(_PART) for path in folder.iterdir()} if folder.is_dir() else set()
+
+
 def _free(folder: Path, name: str) -> Path:
     stem, _, ending = name.rpartition(".")
-    taken = {path.name.lower() for path in folder.iterdir()}
+    taken = _names(folder)
     number, candidate = 2, name
     while candidate.lower() in taken:
         candidate, number = f"{stem}-{number}.{ending}", number + 1
     return folder / candidate
+
+
+def _too_many() -> UserError:
+    return UserError(f"{MAX_FILES} photos are enough for one upload.", "Add the others afterwards.")
 
 
 def _too_large(name: str) -> UserError:
