@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from facechain import bootstrap
 from facechain.cli import app, guarded
+from facechain.errors import PackError
 from facechain.jobs.worker import work
 from facechain.types import JobState
 
@@ -86,6 +87,15 @@ def test_every_door_refuses_a_damaged_base_in_the_same_words(home, damaged, capf
     assert shown.state is JobState.FAILED
     assert failure(Words(), shown) == said
     assert not list(home.glob("people/*/portraits/*/*.png"))
+
+
+def test_what_is_wrong_with_the_base_is_told_before_files_an_engine_lacks(home, damaged):
+    shutil.rmtree(damaged / "vae")
+    engine = bootstrap.studio().tools.engine
+    assert engine("faceid", str(damaged), ()).card.manner.side_px == 128, "a shot may name a VAE"
+    (damaged / "list.safetensors").write_bytes(b"\x06\0\0\0\0\0\0\0[1, 2]")
+    with pytest.raises(PackError, match="does not list tensors"):
+        engine("faceid-portrait", str(damaged / "list.safetensors"), ())
 
 
 def test_a_base_that_cannot_be_one_is_explained_before_anything_is_asked(home, damaged):

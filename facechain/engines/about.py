@@ -72,10 +72,12 @@ def about(base: Path | None) -> About:
 
 
 def _side_px(base: Path) -> int:
-    side = read_config(base / "vae" / "config.json").get("sample_size")
+    """The VAE's, or the UNet's in latents of 8 px where the VAE is named with each request."""
+    part, scale = ("vae", 1) if (base / "vae" / "config.json").is_file() else ("unet", 8)
+    side = read_config(base / part / "config.json").get("sample_size")
     if not isinstance(side, int):
-        raise ConfigError(f"{FILE} says square, but vae/config.json has no sample_size.", "Add it, or remove square.")
-    return side
+        raise ConfigError(f"{FILE} says square, but {part}/config.json has no sample_size.", "Add it there.")
+    return side * scale
 
 
 def card_on(card: EngineCard, said: About, family: str, pack: str = "") -> EngineCard:

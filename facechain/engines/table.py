@@ -123,7 +123,10 @@ def _controlnet(workshop: Workshop, kind: str, family: str, named: str = "") -> 
 
 def _identity(card: EngineCard, open_one: Callable[[Shelf], Engine]) -> Callable[[Workshop], Engine]:
     def make(workshop: Workshop) -> Engine:
+        from facechain.engines.diffusion.base import family_of
+
         ref = _base(workshop)
+        family_of(ref.path)  # a damaged base is told before an engine's missing files
         _fits(card, workshop)
 
         @functools.cache
@@ -134,7 +137,6 @@ def _identity(card: EngineCard, open_one: Callable[[Shelf], Engine]) -> Callable
 
         @functools.cache
         def net(kind: str, named: str) -> Any:
-            from facechain.engines.diffusion.base import family_of
             from facechain.engines.diffusion.controls import open_net
 
             return open_net(_controlnet(workshop, kind, family_of(ref.path), named), pipeline().unet)

@@ -110,7 +110,7 @@ def fill(net: Any, weights: Weights, conventions: Sequence[Convention], title: s
         return False
     if missing := sorted({source.key for source in sources.values() if source.key not in weights.tensors}):
         raise PackError(
-            f"{_sentence(title)} lacks tensors: {listed(missing)}.", "Download it again, or choose another."
+            f"{_sentence(title)} lacks tensors: {listed(missing)}.", "Download it again, or choose one made for this."
         )
     given = {key: _shaped(weights.tensors[source.key], source, wanted[key].shape) for key, source in sources.items()}
     if odd := [key for key, tensor in given.items() if tensor.shape != wanted[key].shape]:
