@@ -128,3 +128,13 @@ def test_the_curve_has_its_numbers_in_a_table_too():
 
 def test_sizes():
     assert [size(n) for n in (0, 1, 2_300_000, 4_200_000_000)] == ["–", "0.1 MB", "2.3 MB", "4.2 GB"]
+
+
+def test_loras_are_named_a_line_at_this_machine_and_not_from_afar():
+    from facechain.ui.desk import Desk
+
+    lines = " a.safetensors:0.5 \n\nstyle:v2.safetensors\n"
+    assert Desk(owner="", w=Words()).own_files(lines) == ["a.safetensors:0.5", "style:v2.safetensors"]
+    assert Desk(owner="ann", w=Words()).own_files(" \n") == []
+    with pytest.raises(UserError, match="cannot be named from here"):
+        Desk(owner="ann", w=Words()).own_files(lines)

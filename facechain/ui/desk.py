@@ -88,6 +88,13 @@ class Desk:
             raise UserError(self.w("base.far"), self.w("base.far.next"))
         return named
 
+    def own_files(self, lines: str) -> list[str]:
+        """Files of this machine, one a line. Raises UserError from afar, where they could be probed by name."""
+        files = [line.strip() for line in lines.splitlines() if line.strip()]
+        if files and self.owner:
+            raise UserError(self.w("files.far"), self.w("files.far.next"))
+        return files
+
     def changed(self) -> None:
         CHANGES.add(self.owner)
 

@@ -247,6 +247,13 @@ PHRASES: dict[str, tuple[str, str]] = {
     "base.none": ("none", "无"),
     "base.far": ("There is no such model here.", "这里没有这个模型。"),
     "base.far.next": ("Name one by its id from the Models tab.", "请填写“模型”页里的编号。"),
+    "create.loras": ("LoRA files", "LoRA 文件"),
+    "create.loras.help": (
+        "On your own machine: one .safetensors file a line, with :0.8 behind it for less of it; all are added.",
+        "在自己的电脑上：每行一个 .safetensors 文件，末尾加 :0.8 可减弱；全部叠加。",
+    ),
+    "files.far": ("Files of the server cannot be named from here.", "不能从这里指定服务器上的文件。"),
+    "files.far.next": ("Leave that field empty.", "请将该栏留空。"),
     "create.pose": ("A picture whose pose or depth is followed (optional)", "要跟随姿态或深度的图片（可不填）"),
     "create.control": ("Follow its", "跟随"),
     "create.control.openpose": ("pose", "姿态"),

@@ -76,6 +76,14 @@ def build(shop: Shop) -> None:
                 )
                 negative = gr.Textbox("", label=w("create.negative"), max_length=TEXT)
                 base = gr.Textbox("", label=w("create.base"), info=w("create.base.help", base=default_base(w)))
+                loras = gr.Textbox(
+                    "",
+                    label=w("create.loras"),
+                    info=w("create.loras.help"),
+                    lines=2,
+                    max_length=TEXT,
+                    elem_id="create-loras",
+                )
                 format_ = gr.Radio(["png", "jpeg", "webp"], value="png", label=w("create.format"))
             make = gr.Button(w("create.make"), variant="primary", size="lg", elem_id="create-make")
         with gr.Column(scale=7, min_width=320):
@@ -118,7 +126,10 @@ def build(shop: Shop) -> None:
         chosen = _choose(desk, who, look, given[engine], model, given[shop.safe_only])
         filled = {name: field.read(w, given[field.box]) for name, field in finer.items()}
         card = next(offer.card for offer in desk.faces.engines(model) if offer.card.name == chosen)
-        options = suited(w, card, {finer[name].label: (name, v) for name, v in filled.items() if v is not None})
+        named = {finer[name].label: (name, v) for name, v in filled.items() if v is not None}
+        if files := desk.own_files(given[loras]):
+            named[w("create.loras")] = ("lora", files)
+        options = suited(w, card, named)
         if chosen == "template":
             options |= {"strength": float(given[strength])} if given[strength] != 1 else {}
         elif given[pose]:
@@ -149,7 +160,7 @@ def build(shop: Shop) -> None:
     sides = {"width_px": width, "height_px": height}
     finer = {"steps": steps, "guidance": guidance, "scale": scale, "likeness": likeness, "shape": shape}
     fields = (seed, budget, floor, *sides.values(), *finer.values())
-    others = {prompt, count, keep, strength, negative, format_, pose, control}
+    others = {prompt, count, keep, strength, negative, loras, format_, pose, control}
     asked_for = {people, style, engine, base, shop.safe_only, *others, *(field.box for field in fields)}
     shop.look_at(make.click, "create-results")
     shop.on(make.click, on_make, asked_for, [shown, hidden_run])
@@ -167,6 +178,7 @@ def build(shop: Shop) -> None:
             keep: min(int(was.get("keep", 4)), MOST),
             strength: was.get("strength", 1),
             control: was.get("control", CONTROLS[0]),
+            loras: "\n".join([kept] if isinstance(kept := was.get("lora", []), str) else kept),
             format_: was.get("format", "png"),
             pose: picture,
             posed: _pose(w, picture),
