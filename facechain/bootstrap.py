@@ -160,7 +160,7 @@ class _Hands:
         return slug(name)
 
     def check_batch(self, given: Batch) -> None:
-        _orders(given)
+        batch_orders(given)
 
     def batch(self, given: Batch, owner: str, tick: Tick, show: Callable[[Path], None]) -> tuple[Outcome, ...]:
         return batch(given, owner, tick, show)
@@ -183,7 +183,7 @@ def batch(
     """Makes what a table asks for, here or on a cluster; asked again, it goes on where it stopped."""
     from facechain.jobs import batch, cluster
 
-    orders, ours = _orders(given, say), studio(owner)
+    orders, ours = batch_orders(given, say), studio(owner)
     with contextlib.ExitStack() as stack:
         crew = batch.alone(ours)
         if given.cluster:
@@ -191,8 +191,8 @@ def batch(
         return batch.run(orders, ours, crew, given.report_path, format=given.format, show=show, tick=tick)
 
 
-def _orders(given: Batch, say: Callable[[str], None] = lambda line: None) -> tuple[Order, ...]:
-    """What the table asks for; raises ConfigError naming the line it cannot ask for."""
+def batch_orders(given: Batch, say: Callable[[str], None] = lambda line: None) -> tuple[Order, ...]:
+    """What the table asks for; `say` hears what had to be assumed. Raises ConfigError naming a line that is wrong."""
     from facechain.jobs import sheet
 
     defaults = sheet.Defaults(styles=given.styles, count=given.count, engine=given.engine, seed=given.seed)

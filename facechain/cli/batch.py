@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from facechain.cli.options import Json, Queue
+from facechain.cli.text import plain
 from facechain.limits import PORTRAITS, SEED
 
 
@@ -43,12 +44,17 @@ def batch(
         "format": format,
     }
     where = {"file": jobs.path(file), "report": jobs.path(report), "cluster": cluster, "workers": workers}
+    given = bootstrap.batch_of({**asked, **where})
+
+    def say(line: str) -> None:
+        print(plain(line), file=sys.stderr)
+
     if queue:
+        bootstrap.batch_orders(given, say)
         jobs.leave("batch", {**asked, **where}, as_json)
         return
-    given = bootstrap.batch_of({**asked, **where})
     with progress.progress(as_json) as tick:
-        outcomes = bootstrap.batch(given, tick=tick, say=lambda line: print(line, file=sys.stderr))
+        outcomes = bootstrap.batch(given, tick=tick, say=say)
     if as_json:
         typer.echo(show.as_json({"report": given.report_path, "outcomes": outcomes}))
     else:
