@@ -8,6 +8,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from facechain.api import errors
 from facechain.people.names import slug
 from facechain.ui import login
 from facechain.ui.sessions import COOKIE, GUEST_S, OWNER, Gate, Sessions, sweep_guests
@@ -90,6 +91,23 @@ def test_wrong_tokens_slow_down_their_own_address_and_never_a_right_token():
     assert [log_in("fc_guess", "192.0.2.1") for _ in range(11)] == [401] * 10 + [429]
     assert log_in("fc_guess", "192.0.2.2") == 401
     assert log_in("fc_ada", "192.0.2.1") == 303
+
+
+def test_who_breaks_off_signing_in_leaves_no_trace_in_the_log(caplog):
+    app = FastAPI()
+    errors.install(app)
+    app.include_router(login.router(_sessions()))
+    left = [{"type": "http.request", "body": b"token=", "more_body": True}, {"type": "http.disconnect"}]
+
+    async def receive():
+        return left.pop(0)
+
+    async def send(message):
+        pass
+
+    scope = {"type": "http", "method": "POST", "path": "/login", "headers": [], "query_string": b"", "scheme": "http"}
+    asyncio.run(app({**scope, "client": None, "server": None}, receive, send))
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize(("scheme", "secure"), [("http", False), ("https", True)])

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from facechain import errors
 from facechain.errors import FaceChainError
@@ -98,6 +99,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(FaceChainError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _unforeseen)
 
 
@@ -124,6 +126,11 @@ def _http(request: Request, error: Exception) -> JSONResponse:
     answer = refusal(error.status_code, closer and f"{closer.rstrip('.')}.")
     answer.headers.update(error.headers or {})
     return answer
+
+
+def _gone(request: Request, error: Exception) -> JSONResponse:
+    """Nobody reads this; a client that leaves amid its request is nothing to log at length."""
+    return refusal(400, "The request broke off.")
 
 
 def _unforeseen(request: Request, error: Exception) -> JSONResponse:
