@@ -21,6 +21,7 @@ from facechain.protocols import Engine, FaceReader, Ground, Tick, silent
 from facechain.studio import Studio, Tools
 
 if TYPE_CHECKING:
+    from facechain.engines.diffusion.model_cache import ModelCache
     from facechain.jobs.kinds import Batch
     from facechain.jobs.queue import Jobs
     from facechain.jobs.report import Outcome
@@ -278,6 +279,15 @@ class _Models:
         self._depth = functools.cache(lambda: readers.DEPTHS["depth_anything"](packs.path))
         self.engine = functools.cache(self._engine)
 
+    @functools.cached_property
+    def _cache(self) -> ModelCache:
+        from facechain.engines.diffusion.model_cache import ModelCache
+
+        return ModelCache()
+
+    def _model_cache(self) -> ModelCache:
+        return self._cache
+
     def draw(self, kind: str, pixels: Pixels) -> Pixels:
         """What a portrait can follow of a picture; see `facechain.portraits.guide`."""
         from facechain.engines.diffusion import guides
@@ -335,6 +345,7 @@ class _Models:
             landmarker=self.landmarker,
             parser=self.parser,
             configs=CONFIGS,
+            models=self._model_cache,
             base=place,
             base_pack=pack,
             train=dict(train),

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from facechain.options import Option
+from facechain.params import EngineParams
 from facechain.types import Canvas, Embedding, Face, Mask, Mesh, Parts, Person, Pixels, Shot, Style
 
 
@@ -131,8 +131,9 @@ class EngineCard:
     recogniser: str = ""  # conditions on these embeddings, so they may never judge
     summary: str = ""
     manner: Manner = field(default_factory=Manner)  # of the base it is opened on
-    options: tuple[Option, ...] = ()  # of a portrait
-    training: tuple[Option, ...] = ()  # of learning a person, where that is a training
+    params: type[EngineParams] = EngineParams  # what it can be asked for beyond the request's own fields
+    unsupported: Mapping[str, str] = field(default_factory=dict)  # parameters it cannot honour → the reason
+    training: type[EngineParams] | None = None  # settings of a training, for engines that train
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO
 
-from facechain import limits, options
+from facechain import limits
 from facechain.config import App
 from facechain.errors import ConfigError, EngineError, Missing, PersonMissing, PhotoError, TemplateError, UserError
 from facechain.judge.calibration import Calibration
@@ -341,7 +341,8 @@ class Studio:
         self.tools.workspace.photos(slug(name))
         card = self._card("lora", base)
         limits.check_options(settings or {})
-        options.check(settings or {}, card.training, "A training")
+        if card.training is not None:
+            card.training.parse(settings or {}, "A training")
 
     # ── portraits ────────────────────────────────────────────────────────────────────────────────
 
@@ -390,14 +391,19 @@ class Studio:
             self.tools.workspace.photos(slug(name))
         style, card = self.style(request.style), self._card(request.engine or self.app.engine, request.base)
         fusion.asked(request.options, card.name)
-        known = {option.name for option in card.options}
-        for name in ("start", "mask"):
-            if name in pictures and name not in known:
-                raise EngineError(f"{card.title} cannot begin from a picture.", f"Leave --{name} out.")
+        known = card.params.names()
+        for name, option in (("start", "init_image"), ("mask", "mask")):
+            if name in pictures and option not in known:
+                raise EngineError(f"{card.title} cannot start from a picture.", f"Leave --{name} out.")
         if (guide.parse(request.options.get(guide.OPTION)) or "pose" in pictures) and "controls" not in known:
-            raise EngineError(f"{card.title} follows no picture.", f"Leave --pose and --set {guide.OPTION} out.")
+            raise EngineError(f"{card.title} takes no ControlNet image.", f"Leave --pose and --set {guide.OPTION} out.")
         own = {name: v for name, v in request.options.items() if name not in (fusion.OPTION, guide.OPTION)}
-        options.check(own, card.options, card.title, bool(style.template_pack) or "template" in pictures)
+        asked = card.params.parse(own, card.title, card.unsupported)
+        based = bool(style.template_pack) or "template" in pictures or "start" in pictures
+        if not based and getattr(asked, "denoising_strength", None) is not None:
+            raise EngineError(
+                f"{card.title} uses denoising_strength only with a template or an initial image.", "Give one of them."
+            )
 
     def prepare(
         self,
@@ -420,7 +426,7 @@ class Studio:
         canvas, faces, slots = self._canvas(engine.card, request, style, template)
         asked, request = request, self._guided(request, style, engine.card, pose or {}, canvas)
         request = _begun(request, start, mask)
-        engine.check(style, request.options)
+        engine.check(style, {**style.options, **request.options})
         fuse = self._fusion(asked, people, tick)
         return Sitting(
             request=request,
@@ -660,7 +666,7 @@ class Studio:
             pictures = {"": canvas} if asked.get(guide.OPTION) else {}
         elif card.takes_pose and "" in pictures:
             faces = self.tools.reader().detect(pictures[""])
-            asked["pose"] = guide.face_points(pictures[""], faces, *size)
+            asked["face_points"] = guide.face_points(pictures[""], faces, *size)
             if not asked.get(guide.OPTION):
                 del pictures[""]
         asked |= guide.guides(asked.pop(guide.OPTION, ""), pictures, self.tools.draw)
@@ -815,7 +821,7 @@ def _likeness(verdicts: tuple[Verdict, ...]) -> float | None:
 
 def _begun(request: Request, start: Path | None, mask: Path | None) -> Request:
     """With the pictures to begin from as options the engines read."""
-    given = {name: read(path) for name, path in (("start", start), ("mask", mask)) if path is not None}
+    given = {name: read(path) for name, path in (("init_image", start), ("mask", mask)) if path is not None}
     return replace(request, options={**request.options, **given})
 
 

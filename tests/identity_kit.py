@@ -2,20 +2,49 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import tiny_identity as tiny
 import torch
 
 from facechain.engines.arc2face import Arc2FaceEngine
+from facechain.engines.diffusion.base import BaseRef
+from facechain.engines.diffusion.session import DiffusionContext
 from facechain.engines.diffusion.words import Encoder
-from facechain.engines.faceid import FaceIdEngine
+from facechain.engines.faceid import FaceIdEngine, PortraitParams
 from facechain.engines.fact import FactEngine
 from facechain.engines.instantid import InstantIdEngine
 from facechain.engines.photomaker import PhotoMakerEngine
-from facechain.engines.pulid import PulidEngine
+from facechain.engines.pulid import CARD, CARD_V1, PulidEngine
 
 UNIT = tiny.FakeReader("w600k_r50", unit_norm=True)
 RAW = tiny.FakeReader("glintr100", unit_norm=False)
+
+
+SD15 = Path(__file__).parent.parent / "configs" / "packs" / "starter"  # what base it is decides nothing here
+
+
+class Opened:
+    """A model cache that holds one pipeline already."""
+
+    def __init__(self, pipeline, controlnet=None):
+        self._pipeline, self._controlnet = pipeline, controlnet
+
+    def pipeline(self, base):
+        return self._pipeline()
+
+    def controlnet(self, path, pipe):
+        return self._controlnet()
+
+
+def context(pipeline, controlnet=None):
+    """What engines are handed, for a pipeline that `pipeline()` gives."""
+    return DiffusionContext(
+        base=lambda: BaseRef(path=SD15),
+        models=Opened(pipeline, controlnet),
+        controlnet=lambda kind, family, named: Path(kind),
+    )
 
 
 def clip_folder(folder):
@@ -34,14 +63,14 @@ def faceid(name, structure, family="sd15", **more):
         file = tiny.save(folder / name, tiny.weights(structure, tiny.layout(base())))
         reader = tiny.FakeReader("w600k_r50", unit_norm="unnorm" not in name)
         clip = clip_folder(folder / "clip") if "plus" in structure else None
-        return FaceIdEngine(base=base, checkpoint=file, reader=reader, clip=clip, **more)
+        return FaceIdEngine(context=context(base), checkpoint=file, reader=reader, clip=clip, **more)
 
     return family, make
 
 
 def instantid(folder, base):
     file = tiny.save(folder / "ip-adapter.bin", tiny.weights("instantid", tiny.layout(base())))
-    return InstantIdEngine(base=base, checkpoint=file, identitynet=tiny.identitynet(folder), reader=RAW)
+    return InstantIdEngine(context=context(base), checkpoint=file, identitynet=tiny.identitynet(folder), reader=RAW)
 
 
 def photomaker(version):
@@ -50,7 +79,7 @@ def photomaker(version):
         flat["id_encoder.fuse_module.layer_norm.weight"] *= 30  # one word among 77 must show in so small a model
         reader = tiny.FakeReader("w600k_r50", unit_norm=False)
         return PhotoMakerEngine(
-            base=base, checkpoint=tiny.save(folder / f"photomaker-{version}.bin", flat), reader=reader
+            context=context(base), checkpoint=tiny.save(folder / f"photomaker-{version}.bin", flat), reader=reader
         )
 
     return make
@@ -60,14 +89,17 @@ def pulid(structure):
     def make(folder, base):
         flat = tiny.weights(structure, tiny.layout(base()))
         tower = tiny.save(folder / "eva.pt", tiny.weights("eva_clip"))
-        return PulidEngine(base=base, checkpoint=tiny.save(folder / "pulid.safetensors", flat), reader=RAW, tower=tower)
+        file, card = tiny.save(folder / "pulid.safetensors", flat), CARD_V1 if structure == "pulid_v1" else CARD
+        return PulidEngine(context=context(base), checkpoint=file, reader=RAW, tower=tower, card=card)
 
     return make
 
 
 def fact(folder, base):
     file = tiny.save(folder / "film.ckpt", tiny.weights("fact", tiny.layout(base())))
-    return FactEngine(base=base, checkpoint=file, transface=tiny.save(folder / "tf.pt", tiny.weights("transface")))
+    return FactEngine(
+        context=context(base), checkpoint=file, transface=tiny.save(folder / "tf.pt", tiny.weights("transface"))
+    )
 
 
 def arc2face_text(pipe):
@@ -79,7 +111,7 @@ def arc2face_text(pipe):
 
 def arc2face(folder, base):
     file = tiny.save(folder / "pytorch_model.pt", tiny.filled(arc2face_text(base())))
-    return Arc2FaceEngine(base=base, text_encoder=file, reader=tiny.FakeReader("arcface", True))
+    return Arc2FaceEngine(context=context(base), text_encoder=file, reader=tiny.FakeReader("arcface", True))
 
 
 # name -> the base it paints on, and how it is built
@@ -88,7 +120,7 @@ ENGINES = {
     "faceid-xl": faceid("ip-adapter-faceid_sdxl.bin", "faceid", "sdxl"),
     "plus": faceid("ip-adapter-faceid-plus_sd15.bin", "faceid_plus"),
     "plusv2": faceid("ip-adapter-faceid-plusv2_sdxl.bin", "faceid_plus", "sdxl"),
-    "portrait": faceid("ip-adapter-faceid-portrait_sd15.bin", "portrait"),
+    "portrait": faceid("ip-adapter-faceid-portrait_sd15.bin", "portrait", params=PortraitParams),
     "unnorm": faceid("ip-adapter-faceid-portrait_sdxl_unnorm.bin", "instantid", "sdxl"),
     "instantid": ("sdxl", instantid),
     "photomaker-v1": ("sdxl", photomaker("v1")),

@@ -117,9 +117,10 @@ def test_looks_engines_and_packs(ann):
     engines = {engine["name"]: engine for engine in ann.get("/v1/engines").json()}
     assert (engines["template"]["state"], engines["template"]["base"]) == ("ready", "")
     assert "base of the family sdxl" in engines["pulid"]["state"]
-    (strength,) = (option for option in engines["template"]["options"] if option["name"] == "strength")
-    assert (strength["kind"], strength["least"], strength["most"]) == ("number", 0, 1)
-    assert "rank" in {option["name"] for option in engines["lora"]["training"]}
+    steps = engines["lora"]["options"]["properties"]["steps"]
+    assert (steps["type"], steps["minimum"], steps["maximum"]) == ("integer", 1, 200)
+    assert "rank" in engines["lora"]["training"]["properties"]
+    assert engines["template"]["training"] is None
     assert ann.get("/v1/engines", params={"base": "sface"}).status_code == 200
     refused(ann.get("/v1/engines", params={"base": "/etc"}), 404)
     packs = {pack["id"]: pack for pack in ann.get("/v1/packs").json()["items"]}

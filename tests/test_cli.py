@@ -138,6 +138,14 @@ def test_two_people_into_one_picture(run, ada, models, tmp_path):
     assert json.loads(said)["portraits"] == 1, "the picture of both goes with either"
 
 
+def test_the_options_of_an_engine_are_listed(run):
+    code, text = run("engines", "lora")[:2]
+    assert code == 0
+    assert "steps" in text
+    assert "1 to 200" in text
+    assert run("engines", "magic")[0] == 2
+
+
 def test_lists(run, ada):
     for arguments in (
         ["people", "list"],
@@ -196,8 +204,8 @@ def test_forget_leaves_no_byte(run, models, workspace):
         (["make", "ada", "--style", "astronaut", "--faces", "x"], "--faces"),
         (["make", "ada", "--style", "nope"], "styles"),
         (["make", "ada", "--engine", "nope"], "template"),
-        (["make", "ada", "--style", "astronaut", "--set", "strength=2"], "strength"),
-        (["make", "ada", "--style", "astronaut", "--set", "strenght=1"], "strength"),
+        (["make", "ada", "--style", "astronaut", "--set", "strength=2"], "identity_scale is 2"),
+        (["make", "ada", "--style", "astronaut", "--set", "strenght=1"], "Did you mean 'identity_scale'"),
         (["make", "ada", "--style", "astronaut", "--format", "gif"], "png"),
         (["make", "ada", "--style", "astronaut", "--count", "0"], "--count"),
         (["make", "ada", "--style", "astronaut", "--floor", "2"], "--floor"),

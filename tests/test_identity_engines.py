@@ -16,8 +16,8 @@ import torch
 from identity_kit import ENGINES, assert_untouched, marks, plain
 
 from facechain.engines.faceid import FaceIdEngine
-from facechain.engines.instantid import _pose
-from facechain.errors import Cancelled, ConfigError, EngineError, PackError, PackMissing, PersonError
+from facechain.engines.instantid import _points
+from facechain.errors import Cancelled, EngineError, PackError, PackMissing, PersonError
 from facechain.types import Part, Parts, Photo
 
 
@@ -100,7 +100,7 @@ def test_too_few_photos_cancelling_and_unknown_settings(ready):
 
     with pytest.raises(Cancelled):
         engine.learn(tiny.person(), stop)
-    with engine.sitting(engine.learn(tiny.person()), tiny.STYLE) as paint, pytest.raises(ConfigError, match="scael"):
+    with engine.sitting(engine.learn(tiny.person()), tiny.STYLE) as paint, pytest.raises(EngineError, match="scael"):
         paint(tiny.shot(scael=1.0))
 
 
@@ -160,9 +160,10 @@ def test_sittings_on_one_base_wait_for_each_other(name, bases, tmp_path):
 
     def sit(identity):
         with engine.sitting(identity, tiny.STYLE) as paint:
+            made = [paint(tiny.shot(1, **kit.quick(name)))]  # from here on the base is this session's
             inside.append(identity)
             most.append(len(inside))
-            made = [paint(tiny.shot(seed, **kit.quick(name))) for seed in (1, 2)]
+            made.append(paint(tiny.shot(2, **kit.quick(name))))
             inside.remove(identity)
         return made
 
@@ -171,12 +172,10 @@ def test_sittings_on_one_base_wait_for_each_other(name, bases, tmp_path):
         together = list(pool.map(sit, people))
     assert max(most) == 1
     assert np.array_equal(alone, together)
-    with (
-        engine.sitting(people[0], tiny.STYLE),
-        pytest.raises(EngineError, match="still open here"),
-        engine.sitting(people[1], tiny.STYLE),
-    ):
-        pass
+    with engine.sitting(people[0], tiny.STYLE) as first, engine.sitting(people[1], tiny.STYLE) as second:
+        first(tiny.shot())
+        with pytest.raises(EngineError, match="still open here"):
+            second(tiny.shot())
     assert np.array_equal(sit(people[0]), alone[0]), "after a refusal the next one has its turn"
 
 
@@ -188,7 +187,7 @@ def test_instantid_pose_extra_controls_and_face_only(bases, tmp_path):
 
     engine = kit.instantid(tmp_path, lambda: bases["sdxl"])
     folder = tiny.identitynet(tmp_path / "c", seed=5)
-    engine._controlnets = lambda kind, named: ControlNetModel.from_pretrained(folder)
+    engine.context = kit.context(lambda: bases["sdxl"], lambda: ControlNetModel.from_pretrained(folder))
     left = [[0.1, 0.2], [0.3, 0.2], [0.2, 0.3], [0.1, 0.4], [0.3, 0.4]]
     right = [[x + 0.5, y] for x, y in left]
     edges = Photo(id="e", name="e.png", pixels=np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
@@ -217,11 +216,13 @@ def test_without_a_pose_the_head_is_as_large_as_the_base_knows_heads():
     mask[10:20, 4:12] = 1
     points = np.array([[5, 12], [10, 12], [7.5, 14.5], [5, 17], [10, 17]], np.float32)
     best = replace(best, head_mask=mask, face=replace(best.face, points_px=points))
-    placed = _pose((), best, tiny.shot(), head_share=0.8)
+    placed = _points((), best, tiny.shot(), head_share=0.8)
     size = np.array([tiny.shot().width_px, tiny.shot().height_px])
     assert np.allclose(placed[2], size / 2), "the middle of this head is its nose"
     assert placed[1, 0] - placed[0, 0] == pytest.approx(5 * 0.8 * size[1] / 10)
-    assert np.array_equal(_pose((), replace(best, head_mask=0 * mask), tiny.shot(), 0.8), _pose((), best, tiny.shot()))
+    assert np.array_equal(
+        _points((), replace(best, head_mask=0 * mask), tiny.shot(), 0.8), _points((), best, tiny.shot())
+    )
 
 
 def test_photomaker_rules_for_the_trigger(bases, tmp_path):
@@ -249,8 +250,8 @@ def test_photomaker_rules_for_the_trigger(bases, tmp_path):
 def test_pulid_without_its_tower_says_what_is_missing(bases, tmp_path):
     engine = kit.pulid("pulid_v11")(tmp_path, lambda: bases["sdxl"])
     engine._tower = tmp_path / "nowhere.pt"
-    with pytest.raises(PackMissing, match="nowhere"), engine.sitting(engine.learn(tiny.person()), tiny.STYLE):
-        pass
+    with pytest.raises(PackMissing, match="nowhere"), engine.sitting(engine.learn(tiny.person()), tiny.STYLE) as paint:
+        paint(tiny.shot())
 
 
 class Dressed:
@@ -284,7 +285,7 @@ def test_pulid_presets_differ_and_unknown_ones_are_refused(bases, tmp_path):
         made = [paint(tiny.shot(preset=name, scale=4.0)) for name in ("fidelity", "style", "plain")]
         assert not np.array_equal(made[0], made[1])
         assert not np.array_equal(made[1], made[2])
-        with pytest.raises(EngineError, match="no preset 'bold'"):
+        with pytest.raises(EngineError, match="preset is 'bold'"):
             paint(tiny.shot(preset="bold"))
 
 
@@ -314,8 +315,8 @@ def test_plus_without_clip_is_refused(bases, tmp_path):
     _, make = ENGINES["plus"]
     engine = make(tmp_path, lambda: bases["sd15"])
     engine._clip = None
-    with pytest.raises(EngineError, match="CLIP"), engine.sitting(engine.learn(tiny.person()), tiny.STYLE):
-        pass
+    with pytest.raises(EngineError, match="CLIP"), engine.sitting(engine.learn(tiny.person()), tiny.STYLE) as paint:
+        paint(tiny.shot())
 
 
 def test_an_image_encoder_that_is_another_or_incomplete_is_refused(bases, tmp_path):
@@ -327,8 +328,8 @@ def test_an_image_encoder_that_is_another_or_incomplete_is_refused(bases, tmp_pa
     whole = weights.read_bytes()
 
     def refused(error, match):
-        with pytest.raises(error, match=match), engine.sitting(known, tiny.STYLE):
-            pass
+        with pytest.raises(error, match=match), engine.sitting(known, tiny.STYLE) as paint:
+            paint(tiny.shot())
 
     flat = load_file(weights)
     key = next(key for key in flat if key.endswith("layers.1.mlp.fc1.weight"))
@@ -345,10 +346,10 @@ def test_an_image_encoder_that_is_another_or_incomplete_is_refused(bases, tmp_pa
 
 def test_an_adapter_for_another_base_is_refused_before_painting(bases, tmp_path):
     file = tiny.save(tmp_path / "ip-adapter-faceid_sdxl.bin", tiny.weights("faceid", tiny.layout(bases["sdxl"])))
-    engine = FaceIdEngine(base=lambda: bases["sd15"], checkpoint=file, reader=kit.UNIT)
+    engine = FaceIdEngine(context=kit.context(lambda: bases["sd15"]), checkpoint=file, reader=kit.UNIT)
     before = marks(bases["sd15"])
-    with pytest.raises(EngineError, match="wide"), engine.sitting(engine.learn(tiny.person()), tiny.STYLE):
-        pass
+    with pytest.raises(EngineError, match="wide"), engine.sitting(engine.learn(tiny.person()), tiny.STYLE) as paint:
+        paint(tiny.shot())
     assert_untouched(bases["sd15"], before)
 
 
@@ -359,8 +360,8 @@ def test_identitynet_that_does_not_fit_is_refused(bases, tmp_path):
     whole, said = weights.read_bytes(), config.read_text()
 
     def refused(error, match):
-        with pytest.raises(error, match=match), engine.sitting(known, tiny.STYLE):
-            pass
+        with pytest.raises(error, match=match), engine.sitting(known, tiny.STYLE) as paint:
+            paint(tiny.shot())
 
     weights.write_bytes(whole[:-1000])
     refused(PackError, "is cut short")
@@ -371,23 +372,6 @@ def test_identitynet_that_does_not_fit_is_refused(bases, tmp_path):
     refused(PackError, r"ControlNetModel/config\.json is not JSON")
     config.unlink()
     refused(PackMissing, r"lacks config\.json")
-
-
-def test_a_shot_may_name_the_vae_and_must_where_the_base_has_none(bases, tmp_path):
-    from facechain.engines.identity.paint import sibling
-
-    whole = bases["sd15"]
-    whole.vae.save_pretrained(tmp_path / "vae")
-    without = sibling(whole, type(whole), vae=None)
-    engine, bare = (ENGINES["portrait"][1](tmp_path, base) for base in (lambda: whole, lambda: without))
-    with engine.sitting(engine.learn(tiny.person()), tiny.STYLE) as paint:
-        own = paint(tiny.shot())
-    with bare.sitting(bare.learn(tiny.person()), tiny.STYLE) as paint:
-        with pytest.raises(EngineError, match=r"has no VAE.*--set vae="):
-            paint(tiny.shot())
-        with pytest.raises(PackMissing, match="nowhere"):
-            paint(tiny.shot(vae=str(tmp_path / "nowhere")))
-        assert np.array_equal(own, paint(tiny.shot(vae=str(tmp_path / "vae"))))
 
 
 def test_sizes_that_diffusion_cannot_paint_are_refused(bases, tmp_path):
@@ -421,13 +405,13 @@ def test_arc2face_paints_the_code_and_leaves_the_base_alone(arc2face):
 def test_arc2face_at_scale_zero_is_its_own_base_on_the_plain_sentence(arc2face):
     from facechain.engines.identity.arc2face_net import SENTENCE, with_weights
     from facechain.engines.identity.checkpoint import open_checkpoint
-    from facechain.engines.identity.paint import sibling
+    from facechain.engines.inpaint.repaint import sibling
 
     base, engine = arc2face
     with engine.sitting(engine.learn(tiny.person()), tiny.STYLE) as paint:
         nobody = paint(tiny.shot(scale=0.0))
     file = open_checkpoint(engine._path, kinds=("arc2face",), layout=None)
-    own = sibling(base, type(base), text_encoder=with_weights(base.text_encoder, file.under("text_model.")))
+    own = sibling(base, "", text_encoder=with_weights(base.text_encoder, file.under("text_model.")))
     shot = tiny.shot(prompt=SENTENCE)
     object.__setattr__(shot, "negative", "")
     assert np.array_equal(nobody, plain(own, shot))
@@ -460,11 +444,11 @@ def test_arc2face_brings_its_own_unet(arc2face, tmp_path):
     known, weights = engine.learn(tiny.person()), engine._unet / "diffusion_pytorch_model.safetensors"
     flat = load_file(weights)
     save_file({key: value for key, value in flat.items() if key != "conv_out.bias"}, weights)
-    with pytest.raises(PackError, match=r"conv_out\.bias"), engine.sitting(known, tiny.STYLE):
-        pass  # diffusers would fill it with random numbers
+    with pytest.raises(PackError, match=r"conv_out\.bias"), engine.sitting(known, tiny.STYLE) as paint:
+        paint(tiny.shot())  # diffusers would fill it with random numbers
     engine._unet = tmp_path / "nowhere"
-    with pytest.raises(PackMissing, match="Arc2Face's UNet"), engine.sitting(known, tiny.STYLE):
-        pass
+    with pytest.raises(PackMissing, match="Arc2Face's UNet"), engine.sitting(known, tiny.STYLE) as paint:
+        paint(tiny.shot())
     assert_untouched(base, before)
 
 
@@ -489,6 +473,7 @@ def test_every_engine_opens_from_its_packs(tmp_path):
 
     for name, (card, open_engine) in IDENTITY.items():
         asked.clear()
-        open_engine(Shelf(base=lambda: None, pack=pack, reader=reader, parser=lambda: asked.append("parser")))
+        shelf = {"context": kit.context(lambda: None), "pack": pack, "reader": reader}
+        open_engine(Shelf(**shelf, parser=lambda: asked.append("parser")))
         assert card.name == name
         assert set(asked) == set(card.packs), name

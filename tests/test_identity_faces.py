@@ -2,6 +2,7 @@
 
 import hashlib
 
+import identity_kit as kit
 import numpy as np
 import pytest
 import tiny_identity as tiny
@@ -169,12 +170,14 @@ def test_real_photos_through_a_whole_engine(name, photos, readers, tmp_path):
     if name == "faceid":
         base = tiny.sd15(tmp_path)
         file = tiny.save(tmp_path / "ip-adapter-faceid_sd15.bin", tiny.weights("faceid", tiny.layout(base)))
-        engine = FaceIdEngine(base=lambda: base, checkpoint=file, reader=readers[True], recogniser="w600k_mbf")
-        wrong = FaceIdEngine(base=lambda: base, checkpoint=file, reader=readers[True])
+        engine = FaceIdEngine(
+            context=kit.context(lambda: base), checkpoint=file, reader=readers[True], recogniser="w600k_mbf"
+        )
+        wrong = FaceIdEngine(context=kit.context(lambda: base), checkpoint=file, reader=readers[True])
     else:
         base = tiny.sdxl(tmp_path)
         file = tiny.save(tmp_path / "ip-adapter.bin", tiny.weights("instantid", tiny.layout(base)))
-        given = {"base": lambda: base, "checkpoint": file, "identitynet": tiny.identitynet(tmp_path)}
+        given = {"context": kit.context(lambda: base), "checkpoint": file, "identitynet": tiny.identitynet(tmp_path)}
         engine = InstantIdEngine(**given, reader=readers[False], recogniser="w600k_mbf")
         wrong = InstantIdEngine(**given, reader=readers[True], recogniser="w600k_mbf")
     obama = tiny.person(*(photos[n] for n in ("obama", "obama2", "obama3")))

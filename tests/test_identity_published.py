@@ -265,7 +265,7 @@ def test_a_template_is_followed_face_by_face(run, bases, template, tmp_path):
     code, err = run(*into, "--pose", template, *follow)
     assert (code, "keep its pose" in err) == (2, True)
     code, err = run(*into, "--start", template)
-    assert (code, "begun from itself" in err) == (2, True)
+    assert (code, "own initial image" in err) == (2, True)
     code, err = run(*make, "--set", "control=canny", "--pose", template)
     assert (code, "ControlNet" in err) == (2, True)
 
@@ -281,11 +281,11 @@ def test_instantid_takes_a_pose_a_start_and_a_mask(run, bases, models, tmp_path)
         assert code == 0, made
         pictures.append(np.asarray(Image.open(made["results"][0]["path"])))
         if more == posed:
-            pose = np.array(recipe(made)["shot"]["options"]["pose"])
+            pose = np.array(recipe(made)["shot"]["options"]["face_points"])
             assert pose.shape == (5, 2)
             assert 0 < pose.min() < pose.max() < 1
             assert pose[0, 0] < pose[1, 0], "the left eye is left"
             assert "controls" not in recipe(made)["shot"]["options"]
     assert all(not np.array_equal(a, b) for n, a in enumerate(pictures) for b in pictures[:n])
     code, err = run(*make, "--mask", mask)
-    assert (code, "without a start" in err) == (2, True)
+    assert (code, "without an initial image" in err) == (2, True)

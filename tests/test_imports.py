@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent / "facechain"
-SPINE = {"types", "protocols", "errors", "config", "disk", "limits", "options"}
+SPINE = {"types", "params", "protocols", "errors", "config", "disk", "limits"}
 STAGES = {"photos", "people", "portraits", "judge"}
 TOOLS = {"vision", "engines", "packs", "store", "jobs", "lab"}
 DOORS = {"cli", "api", "ui", "demo", "__main__"}
@@ -24,7 +24,6 @@ HOMES = {
     "insightface": {"vision"},
     "gradio": {"ui"},
     "fastapi": {"api", "ui"},
-    "pydantic": {"api"},
     "uvicorn": {"api"},
     "huggingface_hub": {"packs"},
     "sqlalchemy": {"store", "jobs"},

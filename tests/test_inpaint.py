@@ -1,60 +1,32 @@
 """Painting into a picture: what is outside the face keeps its bits, and no face knows of another."""
 
-from contextlib import contextmanager
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import tiny
+from diffusion_kit import Bare, context
 from PIL import Image
 
 from facechain.engines.diffusion.base import BaseRef, family_of, load
-from facechain.engines.diffusion.controls import Control
-from facechain.engines.diffusion.painter import Painter, Settings
-from facechain.engines.inpaint.engine import InpaintEngine, native_side
+from facechain.engines.inpaint.face import native_side
 from facechain.engines.inpaint.ground import blanked, grounds
 from facechain.engines.inpaint.repaint import Repaint, skipped, steps_for
-from facechain.engines.lora.card import CARD
 from facechain.errors import EngineError
-from facechain.protocols import Identity
-from facechain.types import Canvas, Shot, Style
+from facechain.types import Canvas, Photo, Shot, Style
 from facechain.vision.readers import LANDMARKERS, PARSERS, READERS
 
 torch = pytest.importorskip("torch")
 
-STYLE = Style(id="test", title="test", licence="none")
-QUICK = Settings(steps=3, sampler="ddim")
+STYLE = Style(id="test", title="test", licence="none", steps=3, sampler="ddim")
 
 
-def shot(**options) -> Shot:
-    return Shot(index=0, seed=5, prompt="a man", negative="", width_px=64, height_px=64, options=options)
-
-
-class Bare:
-    """A real painter without a person: what is around it is under test here."""
-
-    card = CARD
-
-    def __init__(self, painter):
-        self.painter = painter
-
-    def learn(self, person, tick=None):
-        raise NotImplementedError
-
-    @contextmanager
-    def sitting(self, identity, style):
-        yield lambda shot, onto=None: self.painter.paint(replace(shot, prompt=identity.person), QUICK, onto)
+def shot(seed=5, **options) -> Shot:
+    return Shot(index=0, seed=seed, prompt="a man", negative="", width_px=64, height_px=64, options=options)
 
 
 @pytest.fixture(scope="module", params=["sd15", "sdxl"])
 def folder(request, tmp_path_factory):
     torch.set_num_threads(1)
     return getattr(tiny, request.param)(tmp_path_factory.mktemp(request.param) / request.param)
-
-
-@pytest.fixture(scope="module")
-def painter(folder):
-    return Painter(load(BaseRef(path=folder)))
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +38,11 @@ def tools(models):
 
 
 @pytest.fixture(scope="module")
-def engine(folder, painter, tools):
+def engine(folder, tools):
     landmarker, parser, _ = tools
-    side = native_side(folder, family_of(folder))
-    assert side == 64
-    return InpaintEngine(Bare(painter), side_px=lambda: side, landmarker=lambda: landmarker, parser=lambda: parser)
+    assert native_side(folder, family_of(folder)) == 64
+    tools_given = {"landmarker": lambda: landmarker, "parser": lambda: parser}
+    return Bare(context(folder, **tools_given), prompt=lambda identity: identity.person)
 
 
 @pytest.fixture(scope="module")
@@ -84,10 +56,11 @@ def pair(models, tools):
     return pixels, faces
 
 
-def paint(engine, pair, slot, name="a man", pixels=None, **options):
-    known = Identity(person=name, engine="bare", digest="", data=None)
-    with engine.sitting(known, STYLE) as brush:
-        return brush(shot(**options), Canvas(pixels=pair[0] if pixels is None else pixels, faces=pair[1], slot=slot))
+def paint(engine, pair, slot, name="a man", pixels=None, seed=5, **options):
+    with engine.session(name, STYLE) as brush:
+        return brush(
+            shot(seed, **options), Canvas(pixels=pair[0] if pixels is None else pixels, faces=pair[1], slot=slot)
+        )
 
 
 def test_the_face_changes_and_nothing_else(engine, pair):
@@ -102,8 +75,11 @@ def test_the_face_changes_and_nothing_else(engine, pair):
 
 def test_strength_is_how_much(engine, pair):
     np.testing.assert_array_equal(paint(engine, pair, 0, strength=0), pair[0])
-    little, much = (np.abs(paint(engine, pair, 0, strength=s).astype(int) - pair[0]).mean() for s in (0.02, 1.0))
-    assert 0 < little < much
+    little, much = (
+        np.abs(paint(engine, pair, 0, strength=s).astype(int) - paint(engine, pair, 0, seed=6, strength=s)).mean()
+        for s in (0.02, 1.0)
+    )
+    assert little < much, "the more of the picture stays, the less the seed counts"
     for wrong in (1.5, "strong"):
         with pytest.raises(EngineError, match="strength"):
             paint(engine, pair, 0, strength=wrong)
@@ -142,14 +118,15 @@ def test_steps_left_at_any_strength():
 
 def test_controlnets_guide_inside_a_picture(folder, engine, pair, tmp_path):
     net = tiny.controlnet(tmp_path / "canny", folder)
-    painter = Painter(load(BaseRef(path=folder)), nets={"canny": net})
+    able = Bare(context(folder, controlnet=lambda kind, family, named: net))
     canvas = Repaint(
         pixels=pair[0][:64, :64], faces=(), slot=0, mask=np.ones((64, 64), bool), strength=0.8
     )  # all of it may change
-    plain = painter.paint(shot(), QUICK, canvas)
     picture = np.zeros((64, 64, 3), np.uint8)
     picture[20:40, 20:40] = 255
-    guided = painter.paint(shot(), replace(QUICK, controls=(Control(kind="canny", picture=picture),)), canvas)
+    with able.session(style=STYLE) as brush:
+        plain = brush(shot(), canvas)
+        guided = brush(shot(controls={"canny": Photo(id="c", name="c", pixels=picture)}), canvas)
     assert np.abs(plain.astype(int) - guided).max() > 3
 
 
@@ -163,13 +140,13 @@ def test_an_inpainting_base_paints_into_pictures_only(folder, tmp_path):
     pipe.save_pretrained(tmp_path / "inpainting")
     base = tmp_path / "inpainting"
     assert family_of(base) == family_of(folder)
-    painter = Painter(load(BaseRef(path=base)))
     canvas = Repaint(pixels=np.full((64, 64, 3), 90, np.uint8), faces=(), slot=0, mask=np.ones((64, 64), bool))
-    assert painter.paint(shot(), QUICK, canvas).shape == (64, 64, 3)
-    with pytest.raises(EngineError, match="into pictures only"):
-        painter.paint(shot(), QUICK)
+    with Bare(context(base)).session(style=STYLE) as brush:
+        assert brush(shot(), canvas).shape == (64, 64, 3)
+        with pytest.raises(EngineError, match="into pictures only"):
+            brush(shot())
 
 
-def test_an_unprepared_canvas_is_refused(painter, pair):
-    with pytest.raises(EngineError, match="whole pictures"):
-        painter.paint(shot(), QUICK, Canvas(pixels=pair[0], faces=pair[1], slot=0))
+def test_without_landmarks_and_parts_no_face_is_painted_into_a_picture(folder, pair):
+    with pytest.raises(EngineError, match="cannot paint into pictures"):
+        paint(Bare(context(folder)), pair, 0)

@@ -9,7 +9,9 @@ import pytest
 import tiny
 
 from facechain.engines.diffusion.base import BaseRef
+from facechain.engines.diffusion.native import native
 from facechain.engines.diffusion.samplers import FastMode
+from facechain.engines.diffusion.session import DiffusionContext
 from facechain.engines.lora.settings import TrainSettings
 from facechain.errors import Cancelled, EngineError, PersonError
 from facechain.types import Canvas, Consent, Crop, Embedding, Person, Shot, Style, StyleLora, Tag
@@ -18,7 +20,6 @@ torch = pytest.importorskip("torch")
 
 from facechain.engines.lora.engine import LoraEngine, caption, fingerprint, own_phrases  # noqa: E402
 from facechain.engines.lora.export import WEBUI  # noqa: E402
-from facechain.engines.lora.sitting import native  # noqa: E402
 
 STYLE = Style(
     id="plain",
@@ -99,7 +100,11 @@ def engine(base, reader, tmp_path_factory) -> LoraEngine:
     folder = tmp_path_factory.mktemp("people")
     settings = TrainSettings(**{**lora_kit.SMALL, "steps": 2, "learning_rate": 0.1})
     return LoraEngine(
-        base=lambda: base, folder=lambda name: folder / name, coach=lambda: reader, settings=settings, isolated=False
+        context=DiffusionContext(base=lambda: base),
+        folder=lambda name: folder / name,
+        coach=lambda: reader,
+        settings=settings,
+        isolated=False,
     )
 
 
@@ -109,7 +114,7 @@ def identities(engine, people):
 
 
 def weights_of(engine, base):
-    return [value.detach().clone() for value in engine.open_base(base).unet.state_dict().values()]
+    return [value.detach().clone() for value in engine.context.models.pipeline(base).unet.state_dict().values()]
 
 
 def test_learned_once_then_reused(engine, people, identities):
@@ -143,7 +148,7 @@ def test_a_sitting_that_breaks_leaves_no_trace(engine, base, identities, monkeyp
 
     def sit():
         with engine.sitting(identities["A"], STYLE) as paint:
-            pipe = engine.open_base(base)
+            pipe = engine.context.models.pipeline(base)
             monkeypatch.setattr(pipe.vae, "decode", lambda *a, **k: 1 / 0)
             paint(shot())
 
@@ -167,7 +172,7 @@ def test_style_weights_and_fast_modes(engine, base, identities, people):
     styled = replace(STYLE, loras=(StyleLora(family=family, pack="look", file=WEBUI, scale=0.5),))
     mode = {"title": "LCM", "licence": "MIT", "sampler": "lcm", "steps": 1, "guidance": 0.0}
     fast = {"lcm": FastMode(id="lcm", **{f"lora_{family}": f"look/{WEBUI}"}, **mode)}
-    able = replace(engine, pack=lambda pack, file: folder / file, fast=fast)
+    able = replace(engine, context=replace(engine.context, pack=lambda pack, file: folder / file, fast=fast))
     with able.sitting(identities["A"], STYLE) as paint:
         plain, quick = paint(shot()), paint(shot(fast="lcm"))
     with able.sitting(identities["A"], styled) as paint:
@@ -195,10 +200,10 @@ def test_what_it_cannot_do_it_says(engine, base, people, identities, tmp_path):
     face = people["A"].crops[0].face
     canvas = Canvas(pixels=people["A"].crops[0].pixels, faces=(face,), slot=0)
     with engine.sitting(identities["A"], STYLE) as paint:
-        with pytest.raises(EngineError, match="whole pictures"):
+        with pytest.raises(EngineError, match="cannot paint into pictures"):
             paint(shot(), canvas)
-        with pytest.raises(EngineError, match="'strength'"):
-            paint(shot(strength=1))
+        with pytest.raises(EngineError, match="'shape'"):
+            paint(shot(shape=1))
         with pytest.raises(EngineError, match="no fast mode"):
             paint(shot(fast="warp"))
     other = replace(STYLE, bases=("flux",))

@@ -59,15 +59,15 @@ def wrong(count: int, on_head: float, behind: float):
 
 
 def test_the_head_counts_more_than_what_is_behind_it(head):
-    settings = replace(PLAIN, face_weight=2.0, background_weight=0.5)
+    settings = PLAIN.model_copy(update={"face_weight": 2.0, "background_weight": 0.5})
     found = error(wrong(1, 3.0, 1.0), asked(1), batch(head), schedule(), settings, None)
     assert found.item() == pytest.approx((2.0 * 9 + 0.5 * 1) / (2.0 + 0.5))
-    only = replace(PLAIN, background_weight=0.0)
+    only = PLAIN.model_copy(update={"background_weight": 0.0})
     assert error(wrong(1, 0.0, 9.0), asked(1), batch(head), schedule(), only, None).item() == 0
 
 
 def test_a_large_head_does_not_make_a_picture_heavier(head):
-    settings = replace(PLAIN, face_weight=1.0, background_weight=0.1)
+    settings = PLAIN.model_copy(update={"face_weight": 1.0, "background_weight": 0.1})
     small, large = (
         error(wrong(1, 1.0, 1.0), asked(1), batch(mask), schedule(), settings, None) for mask in (head, head * 0 + 1)
     )
@@ -75,16 +75,18 @@ def test_a_large_head_does_not_make_a_picture_heavier(head):
 
 
 def test_pictures_of_anybody_count_everywhere_alike_and_as_much_as_is_said(head):
-    settings = replace(PLAIN, background_weight=0.0, prior_weight=0.3)
+    settings = PLAIN.model_copy(update={"background_weight": 0.0, "prior_weight": 0.3})
     answer = wrong(2, 0.0, 2.0)  # the head is right, the rest is not
     found = error(answer, asked(2), batch(head, (0.0, 1.0)), schedule(), settings, None)
     assert found.item() == pytest.approx((0.0 + 0.3 * 2.0) / 2)
 
 
 def test_the_background_is_held_to_what_the_base_paints(head):
-    settings = replace(PLAIN, background_weight=0.0, preserve=0.5)
+    settings = PLAIN.model_copy(update={"background_weight": 0.0, "preserve": 0.5})
     answer, base = wrong(1, 7.0, 1.0), wrong(1, 0.0, 3.0)
-    without = error(answer, asked(1), batch(head), schedule(), replace(settings, preserve=0.0), lambda: base)
+    without = error(
+        answer, asked(1), batch(head), schedule(), settings.model_copy(update={"preserve": 0.0}), lambda: base
+    )
     found = error(answer, asked(1), batch(head), schedule(), settings, lambda: base)
     assert (found - without).item() == pytest.approx(0.5 * 4.0 / 2)  # on half of the picture, and not on the head
     anybody = error(answer, asked(1), batch(head, (1.0,)), schedule(), settings, lambda: base)
@@ -114,7 +116,10 @@ def test_a_velocity_is_asked_of_bases_that_answer_with_one(head):
 def test_noise_offset_shifts_whole_channels(head):
     shifts = []
     for number in range(200):
-        pair = [task(batch(head), number, schedule(), replace(PLAIN, noise_offset=o)).target for o in (0.0, 0.5)]
+        pair = [
+            task(batch(head), number, schedule(), PLAIN.model_copy(update={"noise_offset": o})).target
+            for o in (0.0, 0.5)
+        ]
         shift = pair[1] - pair[0]
         assert shift.std(dim=(2, 3)).max() < 1e-6
         shifts.append(shift.mean(dim=(2, 3)))
@@ -201,7 +206,7 @@ def test_the_rate_rises_then_falls_along_a_cosine():
     settings = TrainSettings(steps=110, warmup_steps=10)
     assert [rate(step, settings) for step in (0, 4, 9)] == pytest.approx([0.1, 0.5, 1.0])
     assert [rate(step, settings) for step in (10, 60, 109)] == pytest.approx([1.0, 0.5, 0.0], abs=1e-3)
-    assert rate(109, replace(settings, cosine=False)) == 1.0
+    assert rate(109, settings.model_copy(update={"cosine": False})) == 1.0
 
 
 def test_heads_weigh_where_they_are_and_mirrored_with_their_picture(sd15):

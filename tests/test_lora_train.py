@@ -296,7 +296,7 @@ def test_killed_at_any_moment_it_can_always_go_on(sd15, tmp_path, moments):
         assert max(after, default=0) >= max(before, default=0)
     last = max(after)
     assert last >= moments // 2
-    end = replace(made, settings=replace(made.settings, steps=last + 1))
+    end = replace(made, settings=made.settings.model_copy(update={"steps": last + 1}))
     train(end, brightness)
     assert end.done
     assert len(notes(end)["losses"]) == last + 1
@@ -570,9 +570,9 @@ def test_captions_may_be_edited_before_training(sd15, tmp_path):
 
 def test_settings_say_what_is_wrong():
     with pytest.raises(EngineError, match="rank is 0"):
-        TrainSettings(rank=0)
+        TrainSettings.parse({"rank": 0}, "A training")
     with pytest.raises(EngineError, match="one of adamw"):
-        TrainSettings(optimizer="sgd")
+        TrainSettings.parse({"optimizer": "sgd"}, "A training")
 
 
 @pytest.mark.parametrize(("name", "package"), [("adamw8bit", "bitsandbytes"), ("prodigy", "prodigyopt")])

@@ -16,14 +16,13 @@ from facechain.cli import app, guarded
 from facechain.config import read_app
 from facechain.engines.about import FILE, about
 from facechain.engines.diffusion.base import BaseRef, load
-from facechain.engines.faceid import FaceIdSettings
-from facechain.engines.identity.paint import paint as plainly
-from facechain.engines.identity.paint import settings
-from facechain.engines.instantid import InstantIdSettings
+from facechain.engines.diffusion.sampling import text_to_image
+from facechain.engines.faceid import FaceIdParams
+from facechain.engines.instantid import InstantIdParams
 from facechain.errors import ConfigError, EngineError
 from facechain.packs import Packs
 from facechain.photos.read import read
-from facechain.types import Request, Shot, Style
+from facechain.types import Request, Shot
 
 PAINTERS = ("faceid", "instantid")
 
@@ -142,11 +141,11 @@ def test_the_same_shot_is_the_same_picture_and_another_person_another(studio, en
     assert not np.array_equal(first, other)
 
 
-@pytest.mark.parametrize(("engine", "kind"), [("faceid", FaceIdSettings), ("instantid", InstantIdSettings)])
+@pytest.mark.parametrize(("engine", "kind"), [("faceid", FaceIdParams), ("instantid", InstantIdParams)])
 def test_at_scale_0_it_is_the_base_bit_for_bit(studio, engine, kind):
     pipe = load(BaseRef(path=studio.tools.packs.status("starter").folder))
     chosen = {"steps": 2, "guidance": 2.5, "sampler": "ddim"}
-    plain = plainly(pipe, _shot(studio), settings(kind, Style(id="", title="", licence=""), _shot(studio, **chosen)))
+    (plain,) = text_to_image(pipe, [_shot(studio)], kind(**chosen))
     off = {"scale": 0.0} | ({"control_scale": 0.0} if engine == "instantid" else {})
     assert np.array_equal(_painted(studio, engine, "Ada", **off, **chosen), plain)
 

@@ -135,7 +135,7 @@ def test_one_sitting_leaves_no_trace_in_the_next(engine, identity, canvas, perso
     np.testing.assert_array_equal(alone, paint(engine, identity, canvas))
 
 
-@pytest.mark.parametrize("options", [{"strenght": 0.5}, {"strength": 1.5}])
+@pytest.mark.parametrize("options", [{"identity_scael": 0.5}, {"identity_scale": 1.5}])
 def test_wrong_settings_are_named(engine, identity, canvas, options):
     with pytest.raises(EngineError, match=next(iter(options))):
         paint(engine, identity, canvas, **options)

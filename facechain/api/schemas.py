@@ -10,7 +10,6 @@ from pydantic import BaseModel, Field
 from facechain.types import Call, JobState
 
 if TYPE_CHECKING:
-    from facechain.options import Option as OptionValue
     from facechain.packs.fetch import Status
     from facechain.store.workspace import ImportedPerson as ImportedPersonValue
     from facechain.store.workspace import KeptPhoto, KeptPortrait, PersonSummary
@@ -120,20 +119,6 @@ class Style(BaseModel):
         return cls(**own, bases=list(value.bases), paints="into a picture" if value.template_pack else "freely")
 
 
-class Option(BaseModel):
-    """One of an engine's settings."""
-
-    name: str = Field(examples=["strength"])
-    kind: str = Field(description='"number", "whole number", "true or false", "text", "list" or "picture".')
-    least: float | None
-    most: float | None
-    choices: list[str] = Field(description="Empty: any.")
-
-    @classmethod
-    def of(cls, value: OptionValue) -> Option:
-        return cls(**{**{name: getattr(value, name) for name in cls.model_fields}, "choices": list(value.choices)})
-
-
 class Engine(BaseModel):
     name: str = Field(examples=["template"])
     title: str
@@ -148,14 +133,15 @@ class Engine(BaseModel):
     missing: list[str] = Field(description="Packs to fetch first.")
     state: str = Field(description='"ready", or what it needs.')
     base: str = Field(description="What it would paint on; empty when it needs none or there is none for it.")
-    options: list[Option] = Field(description="What `settings` of a make job may hold.")
-    training: list[Option] = Field(description="And of a train job; empty where nothing is trained.")
+    options: dict[str, Any] = Field(description="JSON schema of what `settings` of a make job may hold.")
+    training: dict[str, Any] | None = Field(description="And of a train job; null where nothing is trained.")
 
     @classmethod
     def of(cls, offer: Offer) -> Engine:
         card = {name: getattr(offer.card, name) for name in cls.model_fields if hasattr(offer.card, name)}
         told = {"commercial": offer.commercial, "missing": list(offer.missing), "state": offer.state}
-        told |= {name: [Option.of(one) for one in getattr(offer.card, name)] for name in ("options", "training")}
+        training = offer.card.training.model_json_schema() if offer.card.training else None
+        card |= {"options": offer.card.params.model_json_schema(), "training": training}
         return cls(**{**card, **told}, base=offer.base)
 
 

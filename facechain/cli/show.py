@@ -26,6 +26,8 @@ def as_json(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
+    if hasattr(value, "model_json_schema"):  # what an engine can be asked for
+        return value.model_json_schema()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         pairs = ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))
         return {name: _plain(item) for name, item in pairs if not _is_array(item)}

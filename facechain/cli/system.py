@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from facechain.cli.options import Json
+from facechain.errors import UserError
 
 
 def styles(as_json: Json = False) -> None:
@@ -27,14 +28,22 @@ def styles(as_json: Json = False) -> None:
 
 
 def engines(
+    name: Annotated[str, typer.Argument(help="An engine whose options are listed, as --set takes them.")] = "",
     base: Annotated[str, typer.Option(help="As they are on this base: folder, .safetensors file or pack.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Every way to paint: what it needs, costs and allows, and whether it can run here."""
+    """Every engine: what it needs, costs and allows, and whether it can run here; or the options of one."""
     from facechain.bootstrap import studio
     from facechain.cli import show
 
     known = studio().engines(base)
+    if name:
+        known = [offer for offer in known if offer.card.name == name]
+        if not known:
+            raise UserError(f"There is no engine {name!r}.", "See `facechain engines`.")
+    if name and not as_json:
+        show.table(known[0].card.title, ("option", "expected", "default", "meaning"), known[0].card.params.rows())
+        return
     if as_json:
         typer.echo(show.as_json(known))
         return

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from facechain.engines.diffusion.samplers import Sampler
+from pydantic import Field
+
+from facechain.engines.diffusion.params import SamplingParams
+from facechain.engines.diffusion.sampling import Conditioning
+from facechain.engines.diffusion.session import Condition, DiffusionContext
 from facechain.engines.identity.checkpoint import Checkpoint
-from facechain.engines.identity.engine import OnePhotoEngine
-from facechain.engines.identity.paint import Brush, paint, settings, sibling
-from facechain.options import Guidance, Scale, Steps, options_of
-from facechain.protocols import EngineCard, FaceReader, Identity, Paint
-from facechain.types import Canvas, Pixels, Shot, Style
+from facechain.engines.identity.engine import NO_LAYERWISE_OFFLOAD, OnePhotoEngine
+from facechain.engines.inpaint.repaint import Repaint, sibling
+from facechain.protocols import EngineCard, FaceReader, Identity
+from facechain.types import Shot, Style
 
 
-@dataclass(frozen=True, kw_only=True)
-class Arc2FaceSettings(Brush):
-    scale: Scale = 1.0  # 0: an unnamed person, 1: as published; between, the word and the face are mixed
-    average: bool = True  # one face averaged over all photos; False: the best photo alone
-    sampler: Sampler = "dpmpp_2m"
-    steps: Steps = 25
-    guidance: Guidance = 3.0
+class Arc2FaceParams(SamplingParams):
+    renamed: ClassVar[Mapping[str, str]] = {**SamplingParams.renamed, "scale": "identity_scale"}
+
+    identity_scale: float = Field(
+        default=1.0, ge=0, le=1, description="0: an unnamed person; 1: as published; between: a mix."
+    )
+    average: bool = Field(
+        default=True, description="Average the face over all photos; otherwise use the best photo alone."
+    )
+    sampler: str = Field(default="dpmpp_2m", description="Scheduler.")
+    steps: int = Field(default=25, ge=1, le=200, description="Denoising steps.")
+    guidance: float = Field(default=3.0, ge=0, le=30, description="Classifier-free guidance scale.")
 
 
 CARD = EngineCard(
@@ -34,10 +41,11 @@ CARD = EngineCard(
     min_photos=1,
     packs=("arc2face",),
     needs_canvas=False,
-    paints_canvas=False,
+    paints_canvas=True,
     recogniser="arcface",
+    params=Arc2FaceParams,
+    unsupported=NO_LAYERWISE_OFFLOAD,
     summary="Photographs of the person and nothing else: no prompt, varied poses.",
-    options=options_of(Arc2FaceSettings),
 )
 
 
@@ -47,32 +55,31 @@ class Arc2FaceEngine(OnePhotoEngine):
     def __init__(
         self,
         *,
-        base: Callable[[], Any],
+        context: DiffusionContext,
         text_encoder: Path,
         reader: FaceReader,
         unet: Path | None = None,
         card: EngineCard = CARD,
         **more: Any,
     ) -> None:
-        """`base` gives an SD 1.5 pipeline, `text_encoder` is the weight file of Arc2Face's own.
+        """`text_encoder` is the weight file of Arc2Face's own.
 
         `unet` is the diffusers folder of its UNet; None when the base has it already.
         """
-        super().__init__(base=base, checkpoint=text_encoder, reader=reader, card=card, **more)
+        super().__init__(context=context, checkpoint=text_encoder, reader=reader, card=card, **more)
         self._unet = unet
 
     @contextmanager
-    def _paints(self, pipe: Any, file: Checkpoint, identity: Identity, style: Style) -> Iterator[Paint]:
+    def conditioned(self, pipe: Any, file: Checkpoint, identity: Identity, style: Style) -> Iterator[Condition]:
         from facechain.engines.identity.arc2face_net import face_prompt, open_unet, with_weights
 
         encoder = with_weights(pipe.text_encoder, file.under("text_model."))
         own = {} if self._unet is None else {"unet": open_unet(self._unet, pipe.unet)}
-        pipe = sibling(pipe, type(pipe), text_encoder=encoder, **own)
+        own_pipe = sibling(pipe, "", text_encoder=encoder, **own)
 
-        def one(shot: Shot, onto: Canvas | None = None) -> Pixels:
-            chosen = settings(Arc2FaceSettings, style, shot)
-            face = identity.data.fused if chosen.average else identity.data.vectors[0]
-            prompt = face_prompt(pipe.tokenizer, encoder, face.vector, chosen.scale)
-            return paint(pipe, shot, chosen, onto, self._controlnets, self._lead(identity), prompt_embeds=prompt)
+        def condition(shot: Shot, params: Arc2FaceParams, canvas: Repaint | None) -> Conditioning:
+            face = identity.data.fused if params.average else identity.data.vectors[0]
+            prompt = face_prompt(own_pipe.tokenizer, encoder, face.vector, params.identity_scale)
+            return Conditioning(pipe=own_pipe, inputs={"prompt_embeds": prompt})
 
-        yield one
+        yield condition

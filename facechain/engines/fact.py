@@ -4,30 +4,41 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from facechain.engines.diffusion.samplers import Sampler
+from pydantic import Field
+
+from facechain.engines.diffusion.params import SamplingParams
+from facechain.engines.diffusion.sampling import Conditioning
+from facechain.engines.diffusion.session import Condition, DiffusionContext
 from facechain.engines.identity.checkpoint import Checkpoint, open_checkpoint
-from facechain.engines.identity.engine import OnePhotoEngine
-from facechain.engines.identity.paint import Brush, paint, settings, worded
-from facechain.options import Guidance, Photos, Scale, Share, Steps, options_of
-from facechain.protocols import EngineCard, Identity, Paint
-from facechain.types import Canvas, Pixels, Shot, Style
+from facechain.engines.identity.engine import NO_LAYERWISE_OFFLOAD, OnePhotoEngine
+from facechain.engines.inpaint.repaint import Repaint
+from facechain.protocols import EngineCard, Identity
+from facechain.types import Shot, Style
 
 
-@dataclass(frozen=True, kw_only=True)
-class FactSettings(Brush):
-    scale: Scale = 0.5
-    until: Share = 1.0  # share of the steps the face takes part in; early ones decide most, and each costs 2/5 more
-    most_photos: Photos = 1  # every photo adds 16 tokens
-    average: bool = False  # of the tokens of all photos instead
-    sampler: Sampler = ""  # empty: the base's own
-    steps: Steps = 50
-    guidance: Guidance = 5.0
+class FactParams(SamplingParams):
+    renamed: ClassVar[Mapping[str, str]] = {**SamplingParams.renamed, "scale": "identity_scale"}
+
+    identity_scale: float = Field(
+        default=0.5, ge=0, le=5, description="Weight of the face gates; 0 is the base itself."
+    )
+    until: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="Share of the steps with the face; early ones decide most, each costs 2/5 more.",
+    )
+    most_photos: int = Field(
+        default=1, ge=1, le=30, description="How many of the best photos are used, 16 tokens each."
+    )
+    average: bool = Field(default=False, description="Average the tokens of all photos instead.")
+    steps: int = Field(default=50, ge=1, le=200, description="Denoising steps.")
+    guidance: float = Field(default=5.0, ge=0, le=30, description="Classifier-free guidance scale.")
 
 
 CARD = EngineCard(
@@ -38,12 +49,11 @@ CARD = EngineCard(
     min_photos=1,
     packs=("fact", "transface"),
     needs_canvas=False,
-    paints_canvas=False,
+    paints_canvas=True,
     recogniser="transface_s",
+    params=FactParams,
+    unsupported={**NO_LAYERWISE_OFFLOAD, "face_guidance_scale": "FACT reads no face vector"},
     summary="FaceChain's own adapter without training, for film-like bases; leaves prompts and styles alone.",
-    options=tuple(
-        option for option in options_of(FactSettings) if option.name != "likeness"
-    ),  # it reads no face vector
 )
 CARDS = (
     CARD,
@@ -61,14 +71,14 @@ class FactEngine(OnePhotoEngine):
     kinds = ("fact",)
 
     def __init__(
-        self, *, base: Callable[[], Any], checkpoint: Path, transface: Path, card: EngineCard = CARD, **more: Any
+        self, *, context: DiffusionContext, checkpoint: Path, transface: Path, card: EngineCard = CARD, **more: Any
     ) -> None:
-        """`base` gives the SD 1.5 pipeline the adapter was trained with; `transface` is its face encoder's file."""
-        super().__init__(base=base, checkpoint=checkpoint, card=card, **more)
+        """`transface` is its face encoder's file."""
+        super().__init__(context=context, checkpoint=checkpoint, card=card, **more)
         self._transface = transface
 
     @contextmanager
-    def _paints(self, pipe: Any, file: Checkpoint, identity: Identity, style: Style) -> Iterator[Paint]:
+    def conditioned(self, pipe: Any, file: Checkpoint, identity: Identity, style: Style) -> Iterator[Condition]:
         from facechain.engines.identity.fact_net import gates_in
         from facechain.engines.identity.fact_tokens import FactTokens
 
@@ -76,12 +86,12 @@ class FactEngine(OnePhotoEngine):
         tokens = functools.cache(FactTokens(file, seen, identity.data).tokens)
         with gates_in(pipe.unet, file.tensors) as gates:
 
-            def one(shot: Shot, onto: Canvas | None = None) -> Pixels:
-                chosen = settings(FactSettings, style, shot)
-                gates.give(tokens(chosen.most_photos, chosen.average))
-                gates.dial.scale = chosen.scale if chosen.until > 0 else 0.0
-                more = {} if not 0 < chosen.until < 1 else {"callback_on_step_end": gates.off_after(chosen.until)}
-                words = worded(shot, style, identity.data)
-                return paint(pipe, words, chosen, onto, self._controlnets, self._lead(identity), **more)
+            def condition(shot: Shot, params: FactParams, canvas: Repaint | None) -> Conditioning:
+                gates.give(tokens(params.most_photos, params.average))
+                gates.dial.scale = params.identity_scale if params.until > 0 else 0.0
+                stops = 0 < params.until < 1
+                return Conditioning(
+                    pipe=pipe, inputs={"callback_on_step_end": gates.off_after(params.until)} if stops else {}
+                )
 
-            yield one
+            yield condition

@@ -7,37 +7,55 @@ FaceID makes them.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+from PIL import Image
+from pydantic import Field, field_validator
 
-from facechain.engines.diffusion.samplers import Sampler
+from facechain.engines.diffusion.params import SamplingParams
+from facechain.engines.diffusion.sampling import Conditioning
+from facechain.engines.diffusion.session import Condition, DiffusionContext
 from facechain.engines.identity.checkpoint import Checkpoint
-from facechain.engines.identity.engine import OnePhotoEngine
+from facechain.engines.identity.engine import NO_LAYERWISE_OFFLOAD, OnePhotoEngine
 from facechain.engines.identity.keypoints import draw_keypoints
-from facechain.engines.identity.paint import Brush, paint, settings, worded
-from facechain.engines.inpaint.repaint import guided_by, points_of
-from facechain.errors import EngineError
-from facechain.options import Guidance, Scale, Share, Steps, options_of
-from facechain.protocols import EngineCard, FaceReader, Identity, Paint
-from facechain.types import Canvas, Crop, Pixels, Points, Shot, Style
+from facechain.engines.inpaint.repaint import Repaint, guided_by, points_of
+from facechain.protocols import EngineCard, FaceReader, Identity
+from facechain.types import Crop, Points, Shot, Style
 
 
-@dataclass(frozen=True, kw_only=True)
-class InstantIdSettings(Brush):
-    scale: Scale = 0.8  # of the face tokens
-    control_scale: Scale = 0.8  # of IdentityNet
-    pose: tuple[Any, ...] = ()  # five [x, y] in 0…1; empty: the template's, or as in the person's best photo
-    head_share: Share = 0.0  # of the height, that the head fills where no pose is given; 0: as in the photo
-    average: bool = True  # one face averaged over all photos; False: the best photo alone
-    face_only: bool = False  # let the face act only around itself
-    sampler: Sampler = "euler"
-    steps: Steps = 30
-    guidance: Guidance = 5.0
+class InstantIdParams(SamplingParams):
+    renamed: ClassVar[Mapping[str, str]] = {**SamplingParams.renamed, "scale": "identity_scale", "pose": "face_points"}
+
+    identity_scale: float = Field(default=0.8, ge=0, le=5, description="Weight of the face tokens; 0 leaves them out.")
+    control_scale: float = Field(default=0.8, ge=0, le=5, description="Conditioning scale of IdentityNet.")
+    face_points: tuple[tuple[float, float], ...] = Field(
+        default=(),
+        description="Eyes, nose and mouth corners, [x, y] in 0…1; empty: the template's, or as in the best photo.",
+    )
+    head_share: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Head height per picture height when no points are given; 0: as in the photo.",
+    )
+    average: bool = Field(
+        default=True, description="Average the face over all photos; otherwise use the best photo alone."
+    )
+    face_only: bool = Field(default=False, description="Let the face tokens act only around the face.")
+    sampler: str = Field(default="euler", description="Scheduler.")
+    steps: int = Field(default=30, ge=1, le=200, description="Denoising steps.")
+    guidance: float = Field(default=5.0, ge=0, le=30, description="Classifier-free guidance scale.")
+
+    @field_validator("face_points")
+    @classmethod
+    def _five(cls, points: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+        if points and len(points) != 5:
+            raise ValueError("five points: the eyes, the nose and the corners of the mouth")
+        return points
 
 
 CARD = EngineCard(
@@ -48,11 +66,12 @@ CARD = EngineCard(
     min_photos=1,
     packs=("instantid", "antelopev2"),
     needs_canvas=False,
-    paints_canvas=False,
+    paints_canvas=True,
     takes_pose=True,
+    params=InstantIdParams,
+    unsupported=NO_LAYERWISE_OFFLOAD,
     recogniser="glintr100",
     summary="The strongest likeness from one photo, with the head where you want it.",
-    options=options_of(InstantIdSettings),
 )
 
 
@@ -62,15 +81,17 @@ class InstantIdEngine(OnePhotoEngine):
     def __init__(
         self,
         *,
-        base: Callable[[], Any],
+        context: DiffusionContext,
         checkpoint: Path,
         identitynet: Path,
         reader: FaceReader,
         card: EngineCard = CARD,
         **more: Any,
     ) -> None:
-        """`base` gives a diffusers pipeline; `identitynet` is a `ControlNetModel` folder as published."""
-        super().__init__(base=base, checkpoint=checkpoint, reader=reader, card=card, **{"kind": "instantid", **more})
+        """`identitynet` is a `ControlNetModel` folder as published."""
+        super().__init__(
+            context=context, checkpoint=checkpoint, reader=reader, card=card, **{"kind": "instantid", **more}
+        )
         self._net_folder = identitynet
         self._identitynet = functools.cache(self._open_identitynet)  # 2.5 GB, read once for all sittings
 
@@ -80,7 +101,7 @@ class InstantIdEngine(OnePhotoEngine):
         return open_identitynet(self._net_folder, context, device, dtype)
 
     @contextmanager
-    def _paints(self, pipe: Any, file: Checkpoint, identity: Identity, style: Style) -> Iterator[Paint]:
+    def conditioned(self, pipe: Any, file: Checkpoint, identity: Identity, style: Style) -> Iterator[Condition]:
         import torch
 
         from facechain.engines.identity.attention import face_in
@@ -95,45 +116,30 @@ class InstantIdEngine(OnePhotoEngine):
         with face_in(pipe.unet, weights, ("to_k_ip", "to_v_ip")) as face, merged(pipe.unet, pairs) as lora:
             own = guided_by(pipe, net)
 
-            def one(shot: Shot, onto: Canvas | None = None) -> Pixels:
-                chosen = settings(InstantIdSettings, style, shot)
-                points = _pose(chosen.pose or points_of(onto, shot), identity.data.best, shot, chosen.head_share)
-                mask = torch.from_numpy(_around(points, shot))[None] if chosen.face_only else None
-                net.face = tokens(average=chosen.average)
-                face.give(net.face)
-                face.dial.scale, face.dial.mask, net.mask = chosen.scale, mask, mask
-                lora.set(1.0 if chosen.scale else 0.0)
-                return paint(
-                    own,
-                    worded(shot, style, identity.data),
-                    chosen,
-                    onto,
-                    self._controlnets,
-                    self._lead(identity),
-                    image=_picture(draw_keypoints(points, shot.width_px, shot.height_px)),
-                    controlnet_conditioning_scale=chosen.control_scale,
+            def condition(shot: Shot, params: InstantIdParams, canvas: Repaint | None) -> Conditioning:
+                points = _points(
+                    params.face_points or points_of(canvas, shot), identity.data.best, shot, params.head_share
                 )
+                mask = torch.from_numpy(_around(points, shot))[None] if params.face_only else None
+                net.face = tokens(average=params.average)
+                face.give(net.face)
+                face.dial.scale, face.dial.mask, net.mask = params.identity_scale, mask, mask
+                lora.set(1.0 if params.identity_scale else 0.0)
+                keypoints = Image.fromarray(draw_keypoints(points, shot.width_px, shot.height_px))
+                inputs = {"image": keypoints, "controlnet_conditioning_scale": params.control_scale}
+                return Conditioning(pipe=own, inputs=inputs)
 
-            yield one
+            yield condition
 
 
-def _picture(pixels: Pixels) -> Any:
-    from PIL import Image
-
-    return Image.fromarray(pixels)
-
-
-def _pose(pose: tuple[Any, ...], best: Crop, shot: Shot, head_share: float = 0.0) -> Points:
+def _points(given: tuple[Any, ...], best: Crop, shot: Shot, head_share: float = 0.0) -> Points:
     """The five points in picture pixels: as asked, or as in the best photo fitted into the middle of the picture.
 
     With `head_share` its head instead, so large, is put into the middle.
     """
     size = np.array([shot.width_px, shot.height_px], np.float32)
-    if pose:
-        points = np.asarray(pose, np.float32)
-        if points.shape != (5, 2):
-            raise EngineError(f"A pose is five points, not {points.shape}.", "Give eyes, nose and mouth corners.")
-        return points * size
+    if given:
+        return np.asarray(given, np.float32) * size
     rows, columns = (np.flatnonzero((best.head_mask > 0.5).any(axis)) for axis in (1, 0))
     if head_share and len(rows):
         middle = np.array([columns[0] + columns[-1], rows[0] + rows[-1]], np.float32) / 2

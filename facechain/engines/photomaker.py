@@ -4,35 +4,40 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, ClassVar
 
-from facechain.engines.diffusion.samplers import Sampler
-from facechain.engines.identity.begin import begin
+from pydantic import Field
+
+from facechain.engines.diffusion.params import SamplingParams
+from facechain.engines.diffusion.sampling import Conditioning
+from facechain.engines.diffusion.session import Condition, DiffusionContext
 from facechain.engines.identity.checkpoint import Checkpoint
-from facechain.engines.identity.engine import OnePhotoEngine
-from facechain.engines.identity.paint import Brush, paint, settings, worded
-from facechain.engines.inpaint.repaint import skipped
-from facechain.options import Field, Guidance, Photos, Scale, Steps, options_of
-from facechain.protocols import EngineCard, FaceReader, Identity, Paint
-from facechain.types import Canvas, Pixels, Shot, Style
+from facechain.engines.identity.engine import NO_LAYERWISE_OFFLOAD, OnePhotoEngine
+from facechain.engines.inpaint.repaint import Repaint, skipped
+from facechain.protocols import EngineCard, FaceReader, Identity
+from facechain.types import Shot, Style
 
 
-@dataclass(frozen=True, kw_only=True)
-class PhotoMakerSettings(Brush):
-    scale: Scale = 1.0  # of the low-rank weights; at 0 the photos are left out too
-    trigger: str = "img"  # follows the class word, as in "a man img in the rain"
-    merge_after: Annotated[int, Field(least=0, most=200)] = (
-        10  # steps painted from the words alone; fewer: more likeness, less style
+class PhotoMakerParams(SamplingParams):
+    renamed: ClassVar[Mapping[str, str]] = {**SamplingParams.renamed, "scale": "identity_scale"}
+
+    identity_scale: float = Field(
+        default=1.0, ge=0, le=5, description="Weight of the LoRA; at 0 the photos are left out too."
     )
-    most_photos: Photos = 4
-    average: bool = False  # the mean of all photos' tokens instead of one beside the other
-    sampler: Sampler = "euler"
-    steps: Steps = 50
-    guidance: Guidance = 5.0
+    trigger: str = Field(
+        default="img", min_length=1, description="Follows the class word, as in 'a man img in the rain'."
+    )
+    merge_after: int = Field(
+        default=10, ge=-1, le=200, description="Steps from text alone; fewer: more likeness, less style."
+    )
+    most_photos: int = Field(default=4, ge=1, le=30, description="How many of the best photos are used.")
+    average: bool = Field(default=False, description="Average the tokens of all photos instead of stacking them.")
+    sampler: str = Field(default="euler", description="Scheduler.")
+    steps: int = Field(default=50, ge=1, le=200, description="Denoising steps.")
+    guidance: float = Field(default=5.0, ge=0, le=30, description="Classifier-free guidance scale.")
 
 
 CARD = EngineCard(
@@ -43,11 +48,10 @@ CARD = EngineCard(
     min_photos=1,
     packs=("photomaker",),
     needs_canvas=False,
-    paints_canvas=False,
+    paints_canvas=True,
+    params=PhotoMakerParams,
+    unsupported={**NO_LAYERWISE_OFFLOAD, "face_guidance_scale": "PhotoMaker v1 reads no face vector"},
     summary="Blends several photos; strong in styles and ages. Looks at the photos only, without a face recogniser.",
-    options=tuple(
-        option for option in options_of(PhotoMakerSettings) if option.name != "likeness"
-    ),  # it reads no face vector
 )
 CARD_V2 = dataclasses.replace(
     CARD,
@@ -55,7 +59,7 @@ CARD_V2 = dataclasses.replace(
     title="PhotoMaker v2",
     packs=("photomaker-v2", "buffalo_l"),
     recogniser="w600k_r50",
-    options=options_of(PhotoMakerSettings),
+    unsupported=NO_LAYERWISE_OFFLOAD,
     summary="As PhotoMaker, with more likeness.",
 )
 
@@ -66,17 +70,18 @@ class PhotoMakerEngine(OnePhotoEngine):
     def __init__(
         self,
         *,
-        base: Callable[[], Any],
+        context: DiffusionContext,
         checkpoint: Path,
         reader: FaceReader | None = None,
         card: EngineCard = CARD,
         **more: Any,
     ) -> None:
-        """`base` gives a diffusers SDXL pipeline; `reader` is needed for v2."""
-        super().__init__(base=base, checkpoint=checkpoint, reader=reader, card=card, **more)
+        """`reader` is needed for v2."""
+        super().__init__(context=context, checkpoint=checkpoint, reader=reader, card=card, **more)
 
     @contextmanager
-    def _paints(self, pipe: Any, file: Checkpoint, identity: Identity, style: Style) -> Iterator[Paint]:
+    def conditioned(self, pipe: Any, file: Checkpoint, identity: Identity, style: Style) -> Iterator[Condition]:
+        from facechain.engines.diffusion.words import Encoder
         from facechain.engines.identity.lora import merged, named_pairs
         from facechain.engines.identity.photomaker_net import PhotoEncoder
         from facechain.engines.identity.photomaker_prompt import Stacked, photo_tokens, without_trigger
@@ -85,17 +90,14 @@ class PhotoMakerEngine(OnePhotoEngine):
         tokens = functools.cache(functools.partial(photo_tokens, encoder, identity.data))
         with merged(pipe.unet, named_pairs(file.under("lora_weights."))) as lora:
 
-            def one(shot: Shot, onto: Canvas | None = None) -> Pixels:
-                chosen = settings(PhotoMakerSettings, style, shot)
-                shot = worded(shot, style, identity.data, chosen.trigger)
-                lora.set(chosen.scale)
-                if not chosen.scale:
-                    words = dataclasses.replace(shot, prompt=without_trigger(shot.prompt, chosen.trigger))
-                    return paint(pipe, words, chosen, onto, self._controlnets, self._lead(identity))
-                photos = tokens(chosen.most_photos, chosen.average)
-                prompt = Stacked(pipe, shot, chosen.trigger, photos, encoder.fusion)
-                below = begin(chosen, shot, onto, self._controlnets)
-                inputs = prompt.inputs(chosen.merge_after - skipped(below, chosen.steps), chosen.guidance > 1)
-                return paint(pipe, shot, chosen, onto, self._controlnets, self._lead(identity), **inputs)
+            def condition(shot: Shot, params: PhotoMakerParams, canvas: Repaint | None) -> Conditioning:
+                lora.set(params.identity_scale)
+                if not params.identity_scale:
+                    text = without_trigger(shot.prompt, params.trigger)
+                    return Conditioning(pipe=pipe, inputs=Encoder(pipe).encode(text, shot.negative).arguments())
+                photos = tokens(params.most_photos, params.average)
+                prompt = Stacked(pipe, shot, params.trigger, photos, encoder.fusion)
+                start = params.merge_after - skipped(canvas, params.steps)
+                return Conditioning(pipe=pipe, inputs=prompt.inputs(start, params.guidance > 1))
 
-            yield one
+            yield condition

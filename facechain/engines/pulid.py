@@ -4,42 +4,49 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, ClassVar, Literal
 
-from facechain.engines.diffusion.samplers import Sampler
+from pydantic import Field
+
+from facechain.engines.diffusion.params import SamplingParams
+from facechain.engines.diffusion.sampling import Conditioning
+from facechain.engines.diffusion.session import Condition, DiffusionContext
 from facechain.engines.identity.checkpoint import Checkpoint
-from facechain.engines.identity.engine import OnePhotoEngine
-from facechain.engines.identity.paint import Brush, paint, settings, worded
-from facechain.errors import EngineError
-from facechain.options import Field, Guidance, Photos, Scale, Steps, options_of
-from facechain.protocols import EngineCard, FaceReader, Identity, Paint, Parser
-from facechain.types import Canvas, Pixels, Shot, Style
-
-# preset -> how the face joins the text attention, and how many empty tokens dilute it
-PRESETS = {"fidelity": ("orthogonal_v2", 8), "style": ("orthogonal", 16), "plain": ("add", 0)}
+from facechain.engines.identity.engine import NO_LAYERWISE_OFFLOAD, OnePhotoEngine
+from facechain.engines.inpaint.repaint import Repaint
+from facechain.protocols import EngineCard, FaceReader, Identity, Parser
+from facechain.types import Shot, Style
 
 
-@dataclass(frozen=True, kw_only=True)
-class PulidSettings(Brush):
-    scale: Scale = 0.8
-    preset: Annotated[str, Field(choices=tuple(PRESETS))] = "fidelity"  # or "style", "plain"; see PRESETS
-    mix: bool = False  # v1: take every token of the further photos, not only their face-vector tokens
-    most_photos: Photos = 4
-    average: bool = False  # one averaged face instead of one beside the other
-    sampler: Sampler = "dpmpp_2m_karras"
-    steps: Steps = 25
-    guidance: Guidance = 7.0
+class PulidParams(SamplingParams):
+    renamed: ClassVar[Mapping[str, str]] = {**SamplingParams.renamed, "scale": "identity_scale"}
+
+    identity_scale: float = Field(
+        default=0.8, ge=0, le=5, description="Weight of the face tokens; 0 is the base itself."
+    )
+    preset: Literal["fidelity", "style", "plain"] = Field(
+        default="fidelity",
+        description="How the face joins the text attention: more likeness, more style, or a plain sum.",
+    )
+    mix: bool = Field(
+        default=False, description="v1: take every token of further photos, not only their face-vector tokens."
+    )
+    most_photos: int = Field(default=4, ge=1, le=30, description="How many of the best photos are used.")
+    average: bool = Field(
+        default=False, description="Average the face over the photos instead of using them side by side."
+    )
+    sampler: str = Field(default="dpmpp_2m_karras", description="Scheduler.")
+    steps: int = Field(default=25, ge=1, le=200, description="Denoising steps.")
+    guidance: float = Field(default=7.0, ge=0, le=30, description="Classifier-free guidance scale.")
 
 
-@dataclass(frozen=True, kw_only=True)
-class PulidV1Settings(PulidSettings):
-    sampler: Sampler = "dpmpp_2m_trailing"
-    steps: Steps = 4
-    guidance: Guidance = 1.2
+class PulidV1Params(PulidParams):
+    sampler: str = Field(default="dpmpp_2m_trailing", description="Scheduler.")
+    steps: int = Field(default=4, ge=1, le=200, description="Denoising steps.")
+    guidance: float = Field(default=1.2, ge=0, le=30, description="Classifier-free guidance scale.")
 
 
 CARD = EngineCard(
@@ -50,18 +57,23 @@ CARD = EngineCard(
     min_photos=1,
     packs=("pulid", "eva02-clip", "antelopev2", "parser"),
     needs_canvas=False,
-    paints_canvas=False,
+    paints_canvas=True,
     recogniser="glintr100",
+    params=PulidParams,
+    unsupported=NO_LAYERWISE_OFFLOAD,
     summary="Keeps style and background as the words say, with any SDXL base.",
-    options=options_of(PulidSettings),
 )
 CARD_V1 = dataclasses.replace(
     CARD,
     name="pulid-v1",
+    params=PulidV1Params,
     title="PuLID v1",
     packs=("pulid-v1", "eva02-clip", "antelopev2", "parser"),
     summary="The first PuLID, made for fast bases such as SDXL-Lightning; blends up to four photos.",
 )
+
+# preset -> how the face joins the text attention, and how many empty tokens dilute it
+PRESETS = {"fidelity": ("orthogonal_v2", 8), "style": ("orthogonal", 16), "plain": ("add", 0)}
 
 
 class PulidEngine(OnePhotoEngine):
@@ -70,7 +82,7 @@ class PulidEngine(OnePhotoEngine):
     def __init__(
         self,
         *,
-        base: Callable[[], Any],
+        context: DiffusionContext,
         checkpoint: Path,
         reader: FaceReader,
         tower: Path,
@@ -82,28 +94,25 @@ class PulidEngine(OnePhotoEngine):
 
         `parser` finds hats and jewellery in them, which PuLID is not to see.
         """
-        super().__init__(base=base, checkpoint=checkpoint, reader=reader, card=card, **more)
+        if more.get("kind") == "pulid-v1":
+            more.setdefault("params", PulidV1Params)
+        super().__init__(context=context, checkpoint=checkpoint, reader=reader, card=card, **more)
         self._tower, self._parser = tower, parser
 
     @contextmanager
-    def _paints(self, pipe: Any, file: Checkpoint, identity: Identity, style: Style) -> Iterator[Paint]:
+    def conditioned(self, pipe: Any, file: Checkpoint, identity: Identity, style: Style) -> Iterator[Condition]:
         from facechain.engines.identity.attention import face_in
         from facechain.engines.identity.pulid_tokens import PulidTokens
         from facechain.engines.identity.pulid_tower import FaceTower
 
-        kind = PulidV1Settings if file.kind == "pulid-v1" else PulidSettings
         tower = FaceTower(self._tower, self._parser)
         tokens = functools.cache(PulidTokens(file, identity.data, tower).tokens)
         with face_in(pipe.unet, file.under("id_adapter_attn_layers."), ("id_to_k", "id_to_v")) as face:
 
-            def one(shot: Shot, onto: Canvas | None = None) -> Pixels:
-                chosen = settings(kind, style, shot)
-                if chosen.preset not in PRESETS:
-                    raise EngineError(f"There is no preset {chosen.preset!r}.", f"Known: {', '.join(PRESETS)}.")
-                mode, empty = PRESETS[chosen.preset]
-                face.give(tokens(chosen.most_photos, chosen.mix, empty, chosen.average))
-                face.dial.scale, face.dial.mode = chosen.scale, mode
-                words = worded(shot, style, identity.data)
-                return paint(pipe, words, chosen, onto, self._controlnets, self._lead(identity))
+            def condition(shot: Shot, params: PulidParams, canvas: Repaint | None) -> Conditioning:
+                mode, empty = PRESETS[params.preset]
+                face.give(tokens(params.most_photos, params.mix, empty, params.average))
+                face.dial.scale, face.dial.mode = params.identity_scale, mode
+                return Conditioning(pipe=pipe)
 
-            yield one
+            yield condition

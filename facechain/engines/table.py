@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from facechain.engines.about import about, card_on, fits
 from facechain.engines.identity.open import IDENTITY, Shelf
-from facechain.engines.inpaint.engine import InpaintEngine, into_pictures, native_side
 from facechain.engines.lora.card import CARD as LORA
 from facechain.engines.template.card import CARD as TEMPLATE
 from facechain.errors import ConfigError, EngineError, FaceChainError, PackError, PackMissing
+from facechain.params import with_choices
 from facechain.protocols import Engine, EngineCard, FaceReader, Ground, Landmarker, Parser
 
 if TYPE_CHECKING:
     from facechain.engines.diffusion.base import BaseRef
+    from facechain.engines.diffusion.model_cache import ModelCache
+    from facechain.engines.diffusion.session import DiffusionContext
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,7 @@ class Workshop:
     landmarker: Callable[[], Landmarker]
     parser: Callable[[], Parser]
     configs: Path
+    models: Callable[[], ModelCache]  # shared by all engines of a process
     base: Path | None = None  # diffusers folder or .safetensors file
     base_pack: str = ""  # when it is a pack
     train: Mapping[str, Any] = field(default_factory=dict)  # settings for engines that learn by training
@@ -64,29 +67,40 @@ def _template(workshop: Workshop) -> Engine:
 
 
 def _lora(workshop: Workshop) -> Engine:
-    from facechain.config import build
-    from facechain.engines.diffusion.samplers import read_fast
     from facechain.engines.lora.engine import LoraEngine
     from facechain.engines.lora.settings import TrainSettings
 
     train = dict(workshop.train)
     vae, processes, prepare = (train.pop(name, None) for name in ("vae", "processes", "prepare"))
+    context = _context(workshop, Path(vae) if vae else None)
     effort, usual = train.pop("effort", 1), _usual(workshop)
     if effort != 1:
-        train.setdefault("steps", _steps(build(TrainSettings, usual, "the base").steps, effort))
+        train.setdefault("steps", _steps(TrainSettings.parse(usual, "The base").steps, effort))
     engine = LoraEngine(
-        base=lambda: _base(workshop, Path(vae) if vae else None),
+        context=context,
         folder=workshop.folder,
         coach=workshop.coach,
-        settings=build(TrainSettings, {**usual, **train}, "the training") if train else None,
+        settings=TrainSettings.parse({**usual, **train}, "A training") if train else None,
         usual=usual,
-        pack=workshop.path,
-        nets=functools.partial(_controlnet, workshop),
-        fast=read_fast(workshop.configs / "fast"),
         processes=int(processes or 1),
         prepare_only=bool(prepare),
     )
-    return _into_pictures(engine, workshop)
+    return _on_base(engine, workshop)
+
+
+def _context(workshop: Workshop, vae: Path | None = None) -> DiffusionContext:
+    from facechain.engines.diffusion.samplers import read_fast
+    from facechain.engines.diffusion.session import DiffusionContext
+
+    return DiffusionContext(
+        base=lambda: _base(workshop, vae),
+        models=workshop.models(),
+        pack=workshop.path,
+        controlnet=functools.partial(_controlnet, workshop),
+        fast=read_fast(workshop.configs / "fast"),
+        landmarker=workshop.landmarker,
+        parser=workshop.parser,
+    )
 
 
 def _usual(workshop: Workshop) -> dict[str, Any]:
@@ -125,35 +139,20 @@ def _identity(card: EngineCard, open_one: Callable[[Shelf], Engine]) -> Callable
     def make(workshop: Workshop) -> Engine:
         from facechain.engines.diffusion.base import family_of
 
-        ref = _base(workshop)
-        family_of(ref.path)  # a damaged base is told before an engine's missing files
+        family_of(_base(workshop).path)  # a damaged base is told before an engine's missing files
         _fits(card, workshop)
-
-        @functools.cache
-        def pipeline() -> Any:
-            from facechain.engines.diffusion.base import load
-
-            return load(ref, vae_later=True)  # a shot may name one
-
-        @functools.cache
-        def net(kind: str, named: str) -> Any:
-            from facechain.engines.diffusion.controls import open_net
-
-            return open_net(_controlnet(workshop, kind, family_of(ref.path), named), pipeline().unet)
-
         engine = open_one(
             Shelf(
-                base=pipeline,
+                context=_context(workshop),
                 pack=workshop.path,
                 reader=workshop.reader,
                 parser=workshop.parser,
-                controlnets=net,
                 revision=workshop.revision,
                 folder=workshop.base,
                 brings=about(workshop.base).identity,
             )
         )
-        return _into_pictures(engine, workshop)
+        return _on_base(engine, workshop)
 
     return make
 
@@ -169,17 +168,13 @@ def _fits(card: EngineCard, workshop: Workshop) -> None:
         )
 
 
-def _into_pictures(engine: Engine, workshop: Workshop) -> Engine:
+def _on_base(engine: Any, workshop: Workshop) -> Engine:
+    """The engine with its card as it is on the base."""
     from facechain.engines.diffusion.base import family_of
 
-    def side_px() -> int:
-        base = _base(workshop).path
-        return native_side(base, family_of(base))
-
-    made = InpaintEngine(engine, side_px=side_px, landmarker=workshop.landmarker, parser=workshop.parser)
     if workshop.base is not None:
-        made.card = card_on(made.card, about(workshop.base), family_of(workshop.base), workshop.base_pack)
-    return made
+        engine.card = card_on(engine.card, about(workshop.base), family_of(workshop.base), workshop.base_pack)
+    return engine
 
 
 def ground(base: Path | None, pack: str = "", title: str = "", note: str = "", fast: Collection[str] = ()) -> Ground:
@@ -187,7 +182,7 @@ def ground(base: Path | None, pack: str = "", title: str = "", note: str = "", f
     is no family."""
     from facechain.engines.diffusion.base import family_of
 
-    cards = [_choosing(entry.card, "fast", tuple(fast)) for entry in ENGINES.values()]
+    cards = [_choosing_fast(entry.card, tuple(fast)) for entry in ENGINES.values()]
     bare = frozenset(card.name for card in cards if not card.bases)
     try:
         family = family_of(base) if base is not None else ""
@@ -204,19 +199,12 @@ def ground(base: Path | None, pack: str = "", title: str = "", note: str = "", f
     )
 
 
-def _choosing(card: EngineCard, name: str, choices: tuple[str, ...]) -> EngineCard:
-    """The card with these choices for the option `name`, where it has it."""
-    if not choices:
-        return card
-    options = (replace(o, choices=("", *choices)) if o.name == name else o for o in card.options)
-    return replace(card, options=tuple(options))
+def _choosing_fast(card: EngineCard, modes: tuple[str, ...]) -> EngineCard:
+    return replace(card, params=with_choices(card.params, "fast", ("", *modes))) if modes else card
 
 
 ENGINES: dict[str, Entry] = {
     "template": Entry(card=TEMPLATE, open=_template),
-    "lora": Entry(card=into_pictures(LORA), open=_lora),
-    **{
-        name: Entry(card=into_pictures(card), open=_identity(card, open_one))
-        for name, (card, open_one) in IDENTITY.items()
-    },
+    "lora": Entry(card=LORA, open=_lora),
+    **{name: Entry(card=card, open=_identity(card, open_one)) for name, (card, open_one) in IDENTITY.items()},
 }

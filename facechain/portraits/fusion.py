@@ -27,7 +27,7 @@ class Fusion:
 
         A face that was painted so that nobody could read it stays as it is: the judge will say what it is worth.
         """
-        shot, done = replace(shot, options={"strength": self.strength}), []
+        shot, done = replace(shot, options={"identity_scale": self.strength}), []
         for identity, slot in zip(self.identities, slots, strict=True):
             with self.engine.sitting(identity, style) as brush:
                 try:
@@ -48,5 +48,5 @@ def asked(options: Mapping[str, Any], engine: str) -> float:
     if not 0 <= strength <= 1:
         raise EngineError(f"{OPTION} is {strength:g}.", "Give 1, or a number from 0 to 1.")
     if strength and engine == ENGINE:
-        raise EngineError("The template engine fuses the face already.", f"Leave {OPTION} out, or set strength.")
+        raise EngineError("The template engine fuses the face already.", f"Leave {OPTION} out, or set identity_scale.")
     return strength

@@ -46,18 +46,18 @@ def layout_beside(path: Path) -> Path | None:
     return folder if path.is_file() and (folder / "model_index.json").is_file() else None
 
 
-def load(base: BaseRef, vae_later: bool = False) -> Any:
+def load(base: BaseRef) -> Any:
     """A diffusers pipeline on the right device, in the right precision. Its safety checker stays if it has one."""
-    pipe = assemble(base, vae_later)
+    pipe = assemble(base)
     fit(pipe, base.setup)
     return pipe
 
 
-def assemble(base: BaseRef, vae_later: bool = False) -> Any:
+def assemble(base: BaseRef) -> Any:
     """The pipeline on the CPU, in the setup's precision, nothing else changed.
 
-    Raises PackError or PackMissing for what is damaged or not there, EngineError for what is no base or, unless it
-    comes later, has no VAE.
+    Raises PackError or PackMissing for what is damaged or not there, EngineError for what is no base or has no
+    VAE.
     """
     import diffusers
 
@@ -73,7 +73,7 @@ def assemble(base: BaseRef, vae_later: bool = False) -> Any:
             nets = parts_of_file(base.path, family, layout, base.title, own_vae)
         if base.vae is not None:
             nets["vae"] = open_vae(base.vae, vae_config(layout, family))
-        if nets["vae"] is None and not vae_later:
+        if nets["vae"] is None:
             raise no_vae()
         parts |= nets | {"scheduler": _scheduler(layout, class_of(index, "scheduler"), base)}
         if family == "sd15":

@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import cv2
-import numpy as np
 
 from facechain.engines.diffusion.conventions import ldm_controlnet, same, under
 from facechain.engines.diffusion.networks import Weights, build, fill, open_folder
 from facechain.errors import EngineError
-from facechain.types import Pixels
 
 KINDS = ("openpose", "depth", "canny")
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Control:
-    """What one ControlNet is shown; `start` and `end` are shares of the steps it takes part in."""
-
-    kind: str
-    picture: Pixels
-    scale: float = 1.0
-    start: float = 0.0
-    end: float = 1.0
 
 
 def open_net(path: Path, unet: Any) -> Any:
@@ -69,29 +53,3 @@ def _of(file: Path, unet: Any, title: str) -> Any:
         raise EngineError(f"{file.name} is no ControlNet.", "Give a diffusers folder or a file with one.")
     weights.refuse_surplus(title, {})
     return net
-
-
-def arguments(controls: Sequence[Control], width: int, height: int, batch: int) -> dict[str, Any]:
-    """For a ControlNet pipeline: the pictures' middles at the painting's size, one list entry a net."""
-    import torch
-
-    images = []
-    for control in controls:
-        fitted = _covering(control.picture, width, height)
-        tensor = torch.from_numpy(fitted.astype(np.float32) / 255).permute(2, 0, 1)[None]
-        images.append(tensor.repeat(batch, 1, 1, 1))
-    return {
-        "image": images,
-        "controlnet_conditioning_scale": [control.scale for control in controls],
-        "control_guidance_start": [control.start for control in controls],
-        "control_guidance_end": [control.end for control in controls],
-    }
-
-
-def _covering(picture: Pixels, width: int, height: int) -> Pixels:
-    """Enlarged or shrunk until it covers the size, and its edges cut off."""
-    scale = max(width / picture.shape[1], height / picture.shape[0])
-    size = (max(width, round(picture.shape[1] * scale)), max(height, round(picture.shape[0] * scale)))
-    large = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    left, top = (size[0] - width) // 2, (size[1] - height) // 2
-    return np.asarray(large[top : top + height, left : left + width], np.uint8)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Any
 
 from facechain.config import build, read_toml
 from facechain.errors import EngineError
-from facechain.options import Field
 
 SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
     "ddim": ("DDIMScheduler", {}),
@@ -34,7 +33,6 @@ SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
     "tcd": ("TCDScheduler", {}),
     "unipc": ("UniPCMultistepScheduler", {}),
 }
-Sampler: TypeAlias = Annotated[str, Field(choices=("", *SAMPLERS))]
 # What a previous scheduler's configuration must not hand on.
 _RESET = {
     "use_karras_sigmas": False,

@@ -6,10 +6,9 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 from facechain.errors import EngineError
-from facechain.options import Field
 
 log = logging.getLogger(__name__)
 
@@ -22,9 +21,9 @@ OFFLOADS = ("none", "model", "group", "sequential")  # from fastest to smallest
 @dataclass(frozen=True, kw_only=True)
 class Setup:
     device: str = "auto"
-    precision: Annotated[str, Field(choices=PRECISIONS)] = "auto"
-    attention: Annotated[str, Field(choices=ATTENTIONS)] = "auto"
-    offload: Annotated[str, Field(choices=OFFLOADS)] = "none"
+    precision: str = "auto"
+    attention: str = "auto"
+    offload: str = "none"
     channels_last: bool = True
     compile: bool = False  # a minute or more at the first picture: for servers
     vae_tiling: bool = False  # large pictures in little memory

@@ -10,6 +10,7 @@ from typing import Any
 
 from facechain.engines import arc2face, faceid, fact, instantid, photomaker, pulid
 from facechain.engines.about import Brought
+from facechain.engines.diffusion.session import DiffusionContext
 from facechain.protocols import Engine, EngineCard, FaceReader, Parser
 
 
@@ -17,11 +18,10 @@ from facechain.protocols import Engine, EngineCard, FaceReader, Parser
 class Shelf:
     """Where an engine's parts come from; nothing is opened before it is used."""
 
-    base: Callable[[], Any]  # the diffusers pipeline to paint with
+    context: DiffusionContext
     pack: Callable[[str, str], Path]  # pack id, file name; raises PackMissing
     reader: Callable[[str], FaceReader]  # by name
     parser: Callable[[], Parser]  # tells the parts of a portrait
-    controlnets: Callable[[str, str], Any] | None = None  # by what they follow, or a folder or file of one's own
     revision: Callable[[str], str] = lambda pack: ""  # names a pack's bytes without reading them
     folder: Path | None = None  # of the base
     brings: Mapping[str, Brought] = field(default_factory=dict)  # engine -> the files the base has for it
@@ -47,10 +47,9 @@ FACT = {
 def _opened(shelf: Shelf, pack: str, file: str) -> dict[str, Any]:
     """What every engine is given. The pack says which bytes these are, so that learning need not read them."""
     return {
-        "base": shelf.base,
+        "context": shelf.context,
         "checkpoint": shelf.pack(pack, file),
         "revision": shelf.revision(pack),
-        "controlnets": shelf.controlnets,
     }
 
 
@@ -61,10 +60,9 @@ def _brought(shelf: Shelf, engine: str) -> dict[str, Any]:
     with (shelf.folder / own.adapter).open("rb") as file:
         revision = hashlib.file_digest(file, "sha256").hexdigest()[:12]
     return {
-        "base": shelf.base,
+        "context": shelf.context,
         "checkpoint": shelf.folder / own.adapter,
         "revision": revision,
-        "controlnets": shelf.controlnets,
         "kind": own.kind,
         "reader": shelf.reader(own.reader),
         "recogniser": own.recogniser,

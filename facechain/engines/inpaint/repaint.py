@@ -90,12 +90,12 @@ def arrange(pipe: Any, onto: Canvas | None, inputs: dict[str, Any], steps: int) 
         "mask_image": onto.mask.astype(np.float32)[None],
         "strength": float(onto.strength),
     }
-    return _sibling(pipe, "InpaintPipeline"), {**renamed, **more}, steps_for(steps, onto.strength)
+    return sibling(pipe, "InpaintPipeline"), {**renamed, **more}, steps_for(steps, onto.strength)
 
 
 def guided_by(pipe: Any, net: Any) -> Any:
     """The pipeline over the same weights that a ControlNet looks on with."""
-    return _sibling(pipe, "ControlNetPipeline", controlnet=net)
+    return sibling(pipe, "ControlNetPipeline", controlnet=net)
 
 
 def _guided(pipe: Any, guides: tuple[Guide, ...], inputs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -112,7 +112,7 @@ def _guided(pipe: Any, guides: tuple[Guide, ...], inputs: dict[str, Any]) -> tup
         pictures.append(Image.fromarray(guide.picture))
         scales.append(guide.scale)
     kind = "" if own is not None else "ControlNetPipeline"
-    made = _sibling(pipe, kind, controlnet=MultiControlNetModel(nets))
+    made = sibling(pipe, kind, controlnet=MultiControlNetModel(nets))
     return made, {**inputs, "image": pictures, "controlnet_conditioning_scale": scales}
 
 
@@ -120,7 +120,7 @@ def _listed(value: Any) -> list[Any]:
     return [] if value is None else list(value) if isinstance(value, list) else [value]
 
 
-def _sibling(pipe: Any, ending: str, **parts: Any) -> Any:
+def sibling(pipe: Any, ending: str, **parts: Any) -> Any:
     """A pipeline of the class whose name ends so, over the same loaded parts, some replaced; `pipe` stays as it is."""
     import diffusers
 

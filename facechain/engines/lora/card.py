@@ -1,38 +1,24 @@
-"""What the engine needs, costs and can be told; readable without torch."""
+"""What the engine needs and costs; readable without torch."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated
+from collections.abc import Mapping
+from typing import ClassVar
 
-from facechain.engines.diffusion.painter import Settings
-from facechain.engines.diffusion.setup import Setup
-from facechain.engines.lora.settings import Count, TrainSettings
-from facechain.options import Field, File, Scale, options_of
+from pydantic import Field
+
+from facechain.engines.diffusion.params import SamplingParams
+from facechain.engines.lora.settings import TrainingRequest
 from facechain.protocols import EngineCard
 
 
-@dataclass(frozen=True, kw_only=True)
-class Weights:
-    """What goes into the base before a portrait is painted."""
+class LoraParams(SamplingParams):
+    renamed: ClassVar[Mapping[str, str]] = {**SamplingParams.renamed, "scale": "identity_scale"}
 
-    identity_scale: Scale = 1.0  # of the person's weights; 0 is the base alone
-    lora: Annotated[str, Field(file=True, several=True)] = ""  # weights of the user's own: FILE, or FILE:0.8
-    fast: str = ""  # a fast mode; see configs/fast
-    vae: File = ""
-    controlnet_openpose: str = ""  # a folder, a file, or a pack
-    controlnet_depth: str = ""
-    controlnet_canny: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Running:
-    """How a training is run, beside what it learns."""
-
-    effort: Annotated[float, Field(least=0.01, most=100)] = 1.0  # multiplies the usual number of steps
-    vae: File = ""
-    processes: Count = 1  # that share the training
-    prepare: bool = False  # only write the captions, to be edited
+    identity_scale: float = Field(
+        default=1.0, ge=0, le=5, description="Weight of the person's LoRA; 0 is the base itself."
+    )
+    sampler: str = Field(default="dpmpp_2m_karras", description="Scheduler.")
 
 
 CARD = EngineCard(
@@ -43,8 +29,8 @@ CARD = EngineCard(
     min_photos=3,
     packs=(),
     needs_canvas=False,
-    paints_canvas=False,
+    paints_canvas=True,
+    params=LoraParams,
+    training=TrainingRequest,
     summary="Learns the person from 3 to 30 photos in minutes to an hour on a GPU; paints them in any style.",
-    options=(*options_of(Weights), *options_of(Settings), *options_of(Setup)),
-    training=(*options_of(TrainSettings), *options_of(Running)),
 )

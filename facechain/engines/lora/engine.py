@@ -5,30 +5,30 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from facechain.config import build
-from facechain.engines.diffusion.base import BaseRef, channels_of, family_of, load
-from facechain.engines.diffusion.prompts import noun
-from facechain.engines.diffusion.samplers import FastMode
-from facechain.engines.lora.card import CARD
+from facechain.engines.diffusion.base import BaseRef, channels_of, family_of
+from facechain.engines.diffusion.lead import Lead, lead_to
+from facechain.engines.diffusion.loras import LoraRef
+from facechain.engines.diffusion.prompts import fill, noun
+from facechain.engines.diffusion.sampling import Conditioning
+from facechain.engines.diffusion.session import Condition, DiffusionContext, DiffusionEngine
+from facechain.engines.lora.card import CARD, LoraParams
 from facechain.engines.lora.child import train_in_child
 from facechain.engines.lora.examples import continued
 from facechain.engines.lora.export import weights_in
 from facechain.engines.lora.job import Example, Job, read_job, write_job
 from facechain.engines.lora.likeness import scorer, set_aside
 from facechain.engines.lora.settings import TrainSettings
-from facechain.engines.lora.sitting import Learned, Sitting
 from facechain.engines.lora.train import train
 from facechain.errors import EngineError, PersonError
-from facechain.protocols import FaceReader, Identity, Paint, Tick, silent
-from facechain.types import Crop, Person, Pixels, Style
+from facechain.protocols import FaceReader, Identity, Tick, silent
+from facechain.types import Crop, Embedding, Person, Pixels, Shot, Style
 
 log = logging.getLogger(__name__)
 
@@ -38,33 +38,36 @@ LATENTS = 4  # channels a UNet of an ordinary base takes
 RESOLUTION_PX = {"sd15": 512, "sdxl": 1024}
 
 
-@dataclass(kw_only=True)
-class LoraEngine:
-    """`base` gives the base to paint with, `folder` where a person's training lies, `pack` a file of a pack."""
+@dataclass(frozen=True, kw_only=True)
+class Learned:
+    """What is kept of a person."""
 
-    base: Callable[[], BaseRef]
+    weights: Path  # lora.safetensors
+    subject: str  # trigger and class word
+    age: str  # child, teen, adult, senior, or empty
+    face: Embedding | None = None  # of all photos, for face guidance
+
+
+@dataclass(kw_only=True)
+class LoraEngine(DiffusionEngine):
+    """`folder` tells where a person's training lies."""
+
+    context: DiffusionContext
     folder: Callable[[str], Path]
     coach: Callable[[], FaceReader] | None = None  # chooses among checkpoints; never the judge
     settings: TrainSettings | None = None  # None: the usual ones
     usual: Mapping[str, Any] = field(default_factory=dict)  # what the base wants otherwise than `TrainSettings` says
-    pack: Callable[[str, str], Path] | None = None
-    nets: Callable[[str, str, str], Path] | None = None  # a ControlNet: by kind, family, and what the person named
-    fast: Mapping[str, FastMode] = field(default_factory=dict)
     isolated: bool = True  # train in a process of its own
     processes: int = 1  # that share a training
     prepare_only: bool = False  # write down what would be learned, for captions to be edited, and stop there
 
     card = CARD
+    params = LoraParams
+    batches = True
 
-    def __post_init__(self) -> None:
-        self._pipe: tuple[BaseRef, Any] | None = None
-        self._busy = threading.Lock()  # one sitting at a time: each changes the base's weights
-
-    def check(self, style: Style, options: Mapping[str, Any]) -> None:
-        """Also what only the files here can tell: styles for another base, weights and ControlNets that are absent."""
-        base = self.base()
-        family = _fitting(style, base)
-        Sitting(self, base, family, None, style).check(options)
+    @property
+    def base(self) -> Callable[[], BaseRef]:
+        return self.context.base
 
     # ── learning ─────────────────────────────────────────────────────────────────────────────────
 
@@ -105,13 +108,13 @@ class LoraEngine:
     def _job(self, person: str, material: str, base: BaseRef, subject: str, class_words: str) -> Job:
         """Equal photos, base, VAE and settings are one training, and its folder."""
         usual = {"resolution_px": RESOLUTION_PX[family_of(base.path)], **self.usual}
-        settings = self.settings or build(TrainSettings, usual, "the training")
+        settings = self.settings or TrainSettings.parse(usual, "The base")
         vae = [fingerprint(replace(base, path=base.vae, vae=None))] if base.vae else []
-        folder = self.folder(person) / f"{material}-{_digest([asdict(settings), *vae])}"
+        folder = self.folder(person) / f"{material}-{_digest([settings.model_dump(), *vae])}"
         return Job(folder=folder, base=base, settings=settings, subject=subject, class_words=class_words)
 
     def _train(self, job: Job, references: Sequence[Crop], aside: bool, tick: Tick) -> None:
-        self._pipe = None  # room for the training
+        self.context.models.clear()  # room for the training
         score = scorer(self.coach(), references) if self.coach is not None else None
         if self.isolated:
             train_in_child(job, score, tick, log.info, aside=aside, processes=self.processes)
@@ -121,42 +124,19 @@ class LoraEngine:
     # ── painting ─────────────────────────────────────────────────────────────────────────────────
 
     @contextmanager
-    def sitting(self, identity: Identity, style: Style) -> Iterator[Paint]:
-        """Style and person are added to the base's weights; on leaving, the base is what it was, bit for bit."""
-        base = self.base()
-        family = _fitting(style, base)
-        with self._busy:
-            sitting = Sitting(self, base, family, identity.data, style)
-            try:
-                yield sitting
-            finally:
-                sitting.end()
+    def adapter(self, pipe: Any, identity: Identity, style: Style) -> Iterator[Condition]:
+        """The person is in the LoRA: nothing more goes in."""
+        conditioning = Conditioning(pipe=pipe)
+        yield lambda shot, params, canvas: conditioning
 
-    def open_base(self, base: BaseRef) -> Any:
-        """Kept from sitting to sitting."""
-        if self._pipe is None or self._pipe[0] != base:
-            self._pipe = (base, load(base))
-        return self._pipe[1]
+    def loras(self, identity: Identity, params: LoraParams) -> list[LoraRef]:
+        return [LoraRef(path=identity.data.weights, scale=params.identity_scale)]
 
-    def controlnet(self, kind: str, family: str, named: str) -> Path:
-        if self.nets is None:
-            raise EngineError(f"There is no ControlNet for {kind} here.", "Give the engine some.")
-        return self.nets(kind, family, named)
+    def prompt(self, shot: Shot, identity: Identity, style: Style) -> str:
+        return fill(shot.prompt, identity.data.subject, identity.data.age, style.ages)
 
-    def file(self, pack: str, name: str) -> Path:
-        if self.pack is None:
-            raise EngineError(f"The pack {pack} cannot be opened here.", "Give the engine packs.")
-        return self.pack(pack, name)
-
-
-def _fitting(style: Style, base: BaseRef) -> str:
-    """The base's family. Raises EngineError when the style was made for others."""
-    family = family_of(base.path)
-    if style.bases and family not in style.bases:
-        raise EngineError(
-            f"The style {style.title} is made for {', '.join(style.bases)}.", f"{base.title} is {family}."
-        )
-    return family
+    def face_guidance(self, identity: Identity) -> Lead:
+        return lead_to(identity.data.face, self.coach() if self.coach is not None else None)
 
 
 def caption(crop: Crop, subject: str, own: Collection[str] = ()) -> str:

@@ -64,7 +64,12 @@ def write_job(job: Job, examples: Sequence[Example]) -> None:
             np.savez_compressed(stem.with_suffix(".npz"), pixels=example.pixels, head=example.head)
             stem.with_suffix(".txt").write_text(example.caption, "utf-8")
     base = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(job.base).items()}
-    values = {"base": base, "settings": asdict(job.settings), "subject": job.subject, "class_words": job.class_words}
+    values = {
+        "base": base,
+        "settings": job.settings.model_dump(),
+        "subject": job.subject,
+        "class_words": job.class_words,
+    }
     write_whole(job.folder / "job.json", json.dumps(values, indent=1).encode())
 
 
@@ -75,7 +80,7 @@ def read_job(folder: Path) -> Job:
         raise EngineError(f"{folder} is no training: {error}.", "Start it again.") from None
     paths = {key: value and Path(value) for key, value in values["base"].items() if key not in ("name", "setup")}
     base = BaseRef(**paths, name=values["base"]["name"], setup=build(Setup, values["base"]["setup"], "setup"))
-    settings = build(TrainSettings, values["settings"], "settings")
+    settings = TrainSettings.parse(values["settings"], "A training")
     words = {name: values[name] for name in ("subject", "class_words")}
     return Job(folder=folder, base=base, settings=settings, **words)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from facechain.engines.diffusion.painter import Painter, Settings
-from facechain.engines.diffusion.setup import Setup
+from facechain.engines.diffusion.params import SamplingParams
+from facechain.engines.diffusion.sampling import text_to_image
 from facechain.engines.lora import parked
 from facechain.engines.lora.adapters import Adapters
 from facechain.engines.lora.job import Job, write_whole
@@ -52,16 +52,12 @@ def shot(index: int, seed: int, words: str, job: Job) -> Shot:
 
 
 def paint(pipe: Any, shots: list[Shot], job: Job) -> list[Pixels]:
-    schedule = pipe.scheduler
     pipe.set_progress_bar_config(disable=True)
-    try:
-        chosen = job.settings
-        how = Settings(
-            sampler=chosen.validation_sampler, steps=chosen.validation_steps, guidance=chosen.validation_guidance
-        )
-        return Painter(pipe, setup=Setup()).paint_many([(one, how) for one in shots])
-    finally:
-        pipe.scheduler = schedule
+    chosen = job.settings
+    params = SamplingParams(
+        sampler=chosen.validation_sampler, steps=chosen.validation_steps, guidance=chosen.validation_guidance
+    )
+    return text_to_image(pipe, shots, params)
 
 
 def keep_curve(job: Job, curve: Curve, chosen: int) -> None:

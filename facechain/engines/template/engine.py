@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from facechain.engines.template.card import CARD
+from facechain.engines.template.card import CARD, TemplateParams
 from facechain.engines.template.choose import Source, good
 from facechain.engines.template.fuse import Settings, fuse
 from facechain.errors import EngineError, TemplateError
-from facechain.options import check
 from facechain.protocols import Identity, Landmarker, Paint, Parser, Tick, silent
 from facechain.types import Canvas, Crop, Part, Person, Pixels, Shot, Style
 
@@ -28,7 +27,7 @@ class TemplateEngine:
         self._parser = parser
 
     def check(self, style: Style, options: Mapping[str, Any]) -> None:
-        """Nothing beyond what the card says."""
+        TemplateParams.parse(options, self.card.title)
 
     def learn(self, person: Person, tick: Tick = silent) -> Identity:
         """Landmarks and bare skin of every crop. Raises EngineError when no crop shows a readable face."""
@@ -77,22 +76,22 @@ class TemplateEngine:
             raise TemplateError(
                 f"Face {onto.slot + 1} of the template cannot be read.", "Choose a picture with a clearer face."
             )
-        sources = good(identity.data, mesh)
-        source, settings = sources[shot.index % len(sources)], _settings(shot, shot.index // len(sources))
+        sources, params = good(identity.data, mesh), TemplateParams.parse(shot.options, self.card.title)
+        source, settings = sources[shot.index % len(sources)], _settings(params, shot, shot.index // len(sources))
         parts = self._parser.parts(onto.pixels, face)
         return fuse(onto.pixels, mesh, parts, source, self._landmarker.triangles(), settings)
 
 
-def _settings(shot: Shot, round: int) -> Settings:
-    """The shot's own settings; what it leaves open varies by what an eye can see, so that a pool is a choice.
+def _settings(params: TemplateParams, shot: Shot, round: int) -> Settings:
+    """What the shot leaves open varies by what an eye can see, so that there is a choice.
 
     `round`: how often every photo has been used before. Steps of the golden ratio spread however many there are.
     """
-    check(shot.options, CARD.options, CARD.title)
     rng = np.random.default_rng(shot.seed)
     varied = {
         "shape": 0.4 + 0.6 * ((0.8 + _GOLDEN * round + rng.uniform(0, 0.1)) % 1),
-        "strength": 1 - 0.1 * (_GOLDEN * round % 1),
+        "identity_scale": 1 - 0.1 * (_GOLDEN * round % 1),
         "light": rng.uniform(0.65, 0.85),
     }
-    return Settings(**{**varied, **shot.options}, seed=shot.seed)
+    chosen = {name: value for name, value in params.model_dump().items() if value is not None}
+    return Settings(**{**varied, **chosen}, seed=shot.seed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
 
 import cv2
 import numpy as np
@@ -12,16 +11,15 @@ from numpy.typing import NDArray
 from facechain.engines.template import blend, light, shape, warp
 from facechain.engines.template.choose import Source
 from facechain.engines.template.front import in_front
-from facechain.options import Field, Share
 from facechain.types import Mask, Mesh, Parts, Pixels
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    strength: Share = 1.0  # 0 keeps the template's face, 1 is the person's
-    shape: Share = 0.85  # 0 keeps the template's proportions, 1 is the person's
-    light: Share = 0.75  # 0 matches the whole face's tone, 1 its shading at every place
-    seed: Annotated[int, Field(internal=True)] = 0
+    identity_scale: float = 1.0  # 0 keeps the template's face, 1 is the person's
+    shape: float = 0.85  # 0 keeps the template's proportions, 1 is the person's
+    light: float = 0.75  # 0 matches the whole face's tone, 1 its shading at every place
+    seed: int = 0
 
 
 def region(mesh: NDArray, height: int, width: int) -> tuple[slice, slice]:
@@ -40,14 +38,14 @@ def fuse(
 
     `faces` (M, 3) are the triangles both meshes span.
     """
-    if settings.strength == 0:
+    if settings.identity_scale == 0:
         return picture.copy()
     rows, cols = region(target.points_px, *picture.shape[:2])
     template = picture[rows, cols]
     size = template.shape[:2]
     here = target.points_px - np.array([cols.start, rows.start, 0], np.float32)
     there = source.mesh.points_px
-    placed = shape.posed(there, here, settings.shape * min(1.0, settings.strength))
+    placed = shape.posed(there, here, settings.shape * min(1.0, settings.identity_scale))
     face_px = float(np.linalg.norm(here[454, :2] - here[234, :2]) + np.linalg.norm(here[10, :2] - here[152, :2])) / 2
 
     surface = slice(0, shape.SURFACE)
@@ -87,7 +85,7 @@ def fuse(
     )
     lit = np.where(inside[..., None], light.match_grain(light.to_srgb(lit), moved, skin, settings.seed, face_px), moved)
     levels = max(2, round(np.log2(max(face_px, 32) / 14)))
-    joined = blend.bands(lit, moved, mask * settings.strength, levels)
+    joined = blend.bands(lit, moved, mask * settings.identity_scale, levels)
 
     changed = (np.abs(field).sum(2) > 0) | (mask > 0)
     result = picture.copy()

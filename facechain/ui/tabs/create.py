@@ -21,7 +21,6 @@ from facechain.ui.html import asked, badge, board, button, dropzone, empty, esc,
 from facechain.ui.phrases import Words
 
 CONTROLS = ("openpose", "depth", "canny")
-SAME = {"scale": "identity_scale"}  # what LoRA calls it
 MOST = 24  # portraits asked for at once
 
 
@@ -131,7 +130,7 @@ def build(shop: Shop) -> None:
             named[w("create.loras")] = ("lora", files)
         options = suited(w, card, named)
         if chosen == "template":
-            options |= {"strength": float(given[strength])} if given[strength] != 1 else {}
+            options |= {"identity_scale": float(given[strength])} if given[strength] != 1 else {}
         elif given[pose]:
             options["control"] = given[control]
         made, most = whole("count", given[count], 1, PORTRAITS), budget.read(w, given[budget.box])
@@ -158,7 +157,13 @@ def build(shop: Shop) -> None:
         return results.shown(desk, results.newest(desk, template=False)), ""
 
     sides = {"width_px": width, "height_px": height}
-    finer = {"steps": steps, "guidance": guidance, "scale": scale, "likeness": likeness, "shape": shape}
+    finer = {
+        "steps": steps,
+        "guidance": guidance,
+        "identity_scale": scale,
+        "face_guidance_scale": likeness,
+        "shape": shape,
+    }
     fields = (seed, budget, floor, *sides.values(), *finer.values())
     others = {prompt, count, keep, strength, negative, loras, format_, pose, control}
     asked_for = {people, style, engine, base, shop.safe_only, *others, *(field.box for field in fields)}
@@ -167,16 +172,15 @@ def build(shop: Shop) -> None:
 
     def again(desk: Desk, job: Job) -> dict[Any, Any]:
         """Every field as it was for that run."""
-        was = {**job.arguments, **(job.arguments.get("options") or {})}
+        was = {**job.arguments, **_current(job.arguments)}
         picture = _still_there(desk, (job.arguments.get("pose") or {}).get("", ""))
-        was["scale"] = was.get("scale", was.get(SAME["scale"], ""))
         texts = {"prompt": prompt, "negative": negative, "base": base, "engine": engine, "style": style}
         numbers = {"seed": seed, "budget": budget, "floor": floor, **sides, **finer}
         return {
             people: list(was["people"]),
             count: min(int(was.get("count", 4)), MOST),
             keep: min(int(was.get("keep", 4)), MOST),
-            strength: was.get("strength", 1),
+            strength: was.get("identity_scale") or 1,
             control: was.get("control", CONTROLS[0]),
             loras: "\n".join([kept] if isinstance(kept := was.get("lora", []), str) else kept),
             format_: was.get("format", "png"),
@@ -298,16 +302,21 @@ def _others(w: Words, found: list[Any]) -> str:
     return f'<details class="fold"><summary>{esc(w("engine.all"))}</summary><div class="stack">{cards}</div></details>'
 
 
+def _current(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of an earlier run, under today's names."""
+    options, engine = arguments.get("options") or {}, arguments.get("engine")
+    cards = {offer.card.name: offer.card for offer in bootstrap.studio().engines()}
+    return cards[engine].params.current_names(options) if engine in cards else dict(options)
+
+
 def suited(w: Words, card: EngineCard, filled: Mapping[str, tuple[str, Any]]) -> dict[str, Any]:
     """Options under the engine's own names, from label → name and value of the fields that were filled in.
 
     Raises UserError for a field the engine has no use for: what was asked for is not left out in silence.
     """
-    known = {option.name for option in card.options}
     made: dict[str, Any] = {}
     for label, (name, value) in filled.items():
-        name = name if name in known else SAME.get(name, name)
-        if name not in known:
+        if name not in card.params.names():
             what = w("create.unused", label=label, engine=w.engine_title(card.name, card.title))
             raise UserError(what, w("create.unused.next"))
         made[name] = value

@@ -91,7 +91,7 @@ def build(shop: Shop) -> None:
                 count=whole("count", count, 1, PORTRAITS),
                 keep=whole("keep", count, 1, PORTRAITS),
                 seed=seed.read(w, number),
-                options={"strength": float(strength)} if strength != 1 else {},
+                options={"identity_scale": float(strength)} if strength != 1 else {},
             ),
         )
         return results.shown(desk, results.newest(desk, template=True)), ""
