@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from facechain.jobs.queue import Jobs
     from facechain.jobs.report import Outcome
     from facechain.jobs.sheet import Order
+    from facechain.judge.judge import Judge
     from facechain.store.users import Users
     from facechain.types import Pixels
 
@@ -74,7 +75,6 @@ def studio_at(folder: Path) -> Studio:
 
 def _studio(folder: Path, forget_jobs: Callable[[str], int]) -> Studio:
     from facechain.engines.table import ENGINES
-    from facechain.judge.calibration import read_calibration
     from facechain.store.workspace import Workspace
 
     app = read_app(CONFIGS)
@@ -88,7 +88,7 @@ def _studio(folder: Path, forget_jobs: Callable[[str], int]) -> Studio:
 
     tools = Tools(
         reader=lambda: models.reader(app.reader),
-        judge=lambda: models.reader(app.judge),
+        judge=models.judge,
         landmarker=models.landmarker,
         parser=models.parser,
         ages=models.ages,
@@ -98,7 +98,7 @@ def _studio(folder: Path, forget_jobs: Callable[[str], int]) -> Studio:
             importlib.util.find_spec("torch") is not None and importlib.util.find_spec("diffusers") is not None
         ),
         engine=engine,
-        calibration=lambda recogniser: read_calibration(CONFIGS / "calibration", recogniser),
+        calibration=models.calibration,
         packs=models.packs,
         workspace=workspace,
         draw=models.draw,
@@ -266,6 +266,7 @@ class _Models:
     """Everything that is slow to open, opened once when first asked for."""
 
     def __init__(self, app: App) -> None:
+        from facechain.judge.calibration import read_calibration
         from facechain.vision import readers
 
         self._app = app
@@ -278,6 +279,8 @@ class _Models:
         self._body = functools.cache(lambda: readers.BODIES["blazepose"](packs.path))
         self._depth = functools.cache(lambda: readers.DEPTHS["depth_anything"](packs.path))
         self.engine = functools.cache(self._engine)
+        self.calibration = functools.cache(lambda: read_calibration(CONFIGS / "calibration"))
+        self.judge = functools.cache(self._judge)
 
     @functools.cached_property
     def _cache(self) -> ModelCache:
@@ -322,13 +325,23 @@ class _Models:
         return table.ground(place, pack, manifest.title, manifest.note, fast)
 
     def _coach(self) -> FaceReader:
-        """Chooses among checkpoints. Raises ConfigError when it is the judge, who may not."""
-        if self._app.reader == self._app.judge:
+        """Chooses among checkpoints. Raises ConfigError when nobody else is left to judge what it chose."""
+        coach = self.reader(self._app.reader)
+        if set(self.judge().recognisers) <= {coach.recogniser}:
             raise ConfigError(
-                f"{self._app.judge} judges portraits, so it cannot choose what they are painted with.",
-                "Name two recognisers as reader and judge in configs/app.toml.",
+                f"{self._app.reader} is the only judge of portraits, so it cannot choose what they are painted with.",
+                "Name another recogniser among `judges` in configs/app.toml.",
             )
-        return self.reader(self._app.reader)
+        return coach
+
+    def _judge(self) -> Judge:
+        """Of the recognisers configured, those that are fetched and calibrated."""
+        from facechain.judge.judge import Judge
+        from facechain.vision.readers import PACKS
+
+        here = [name for name in self._app.judges if self.packs.status(PACKS[name]).present]
+        readers = [self.reader(name) for name in here]
+        return Judge({reader.recogniser: reader for reader in readers}, self.calibration())
 
     def _engine(self, name: str, base: str, train: tuple[tuple[str, object], ...], folder: Path) -> Engine:
         from facechain.engines.table import ENGINES, Workshop

@@ -114,7 +114,7 @@ class App:
     workspace: str
     models: str
     reader: str
-    judge: str
+    judges: tuple[str, ...]
     engine: str
     base: str
     count: int

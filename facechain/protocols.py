@@ -134,6 +134,12 @@ class EngineCard:
     params: type[EngineParams] = EngineParams  # what it can be asked for beyond the request's own fields
     unsupported: Mapping[str, str] = field(default_factory=dict)  # parameters it cannot honour → the reason
     training: type[EngineParams] | None = None  # settings of a training, for engines that train
+    filtered_by: tuple[str, ...] = ()  # recognisers that train, guide or choose, so they may never judge either
+
+    @property
+    def involved(self) -> tuple[str, ...]:
+        """The recognisers that help to make the portraits."""
+        return tuple(dict.fromkeys(name for name in (self.recogniser, *self.filtered_by) if name))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

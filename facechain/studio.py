@@ -13,8 +13,8 @@ from facechain import limits
 from facechain.config import App
 from facechain.errors import ConfigError, EngineError, Missing, PersonMissing, PhotoError, TemplateError, UserError
 from facechain.judge.calibration import Calibration
-from facechain.judge.likeness import Reference, judge, refer, swapped
-from facechain.judge.rank import rank
+from facechain.judge.judge import Judge, Reference
+from facechain.judge.rank import least, rank
 from facechain.people.cluster import cluster
 from facechain.people.consent import checked, consent
 from facechain.people.enrol import enrol
@@ -68,7 +68,7 @@ class Tools:
     """What the stages are handed. Models are behind calls, so that listing people opens none."""
 
     reader: Callable[[], FaceReader]
-    judge: Callable[[], FaceReader]
+    judge: Callable[[], Judge]
     landmarker: Callable[[], Landmarker]
     parser: Callable[[], Parser]
     ages: Callable[[], AgeReader]
@@ -76,7 +76,7 @@ class Tools:
     ground: Callable[[str], Ground]  # the base of this name, or by default, and the engines as they are on it
     able: Callable[[], bool]  # whether the packages are here that painting on a base takes
     engine: Callable[[str, str, tuple[tuple[str, object], ...]], Engine]  # name, base, training settings
-    calibration: Callable[[str], Calibration]
+    calibration: Callable[[], Calibration]
     packs: Packs
     workspace: Workspace
     draw: Callable[[str, Pixels], Pixels]  # a picture's edges, skeleton or depth, by kind; see `portraits.guide`
@@ -445,24 +445,22 @@ class Studio:
     def shoot(self, sitting: Sitting, indexes: Sequence[int], tick: Tick = silent) -> Iterator[Judged]:
         """These shots painted and judged, in order, and kept nowhere. Other shots have no influence on them."""
         shots = sitting.shots.only(indexes)
-        reader, guard = self.tools.judge(), self.tools.guard()
-        calibration, coach = self.tools.calibration(reader.recogniser), sitting.engine.card.recogniser
+        judge, guard = self.tools.judge(), self.tools.guard()
+        involved = sitting.engine.card.involved
         for portrait in self._painted(sitting, shots, tick):
             places = [sitting.faces[slot].box_px for slot in portrait.slots]
             verdicts = tuple(
-                judge(
+                judge.verdict(
                     portrait.pixels,
                     reference,
-                    reader,
-                    calibration,
-                    coach=coach,
+                    involved=involved,
                     place=places[at] if places else None,
                     before=portrait.before_finish,
                 )
                 for at, reference in enumerate(sitting.references)
             )
             unsafe = guard.unsafe(portrait.pixels) > self.app.unsafe_above
-            swap = swapped(portrait.pixels, verdicts, sitting.references, places, reader, calibration) if places else ""
+            swap = judge.swapped(portrait.pixels, verdicts, sitting.references, places, involved) if places else ""
             yield Judged(portrait=portrait, verdicts=verdicts, unsafe=unsafe, swap=swap)
 
     def folder(self, sitting: Sitting, run: str = "") -> Path:
@@ -485,13 +483,12 @@ class Studio:
     def choose(self, sitting: Sitting, folder: Path, out: Path | None = None, stopped: str = "") -> Made:
         """Ranks a run's portraits, keeps the best of the true likenesses and says how it went."""
         workspace, request = self.tools.workspace, sitting.request
-        calibration = self.tools.calibration(self.tools.judge().recogniser)
         made = self.stored(folder)
         vetoes = {at: veto for at, (_, verdicts) in enumerate(made.values()) if (veto := _veto(verdicts))}
         ranked = rank(
             [verdicts for _, verdicts in made.values()],
             request.keep or self.app.keep,
-            _floor(request, calibration.other),
+            request.floor,
             len(sitting.faces) or len(request.people),
             vetoes,
         )
@@ -518,12 +515,11 @@ class Studio:
 
     def judge(self, paths: Sequence[Path], name: str, tick: Tick = silent) -> tuple[Result, ...]:
         """Any pictures, judged against one person."""
-        reader = self.tools.judge()
-        reference, calibration = self._reference(self.person(name)), self.tools.calibration(reader.recogniser)
+        judge, reference = self.tools.judge(), self._reference(self.person(name))
         pictures, results = self._photos(paths), []
         for done, path in enumerate(pictures):
             tick("judging", done, len(pictures))
-            verdict = judge(read(path).pixels, reference, reader, calibration, coach=self._coach(path))
+            verdict = judge.verdict(read(path).pixels, reference, involved=self._involved(path))
             results.append(Result(id=path.name, path=path, verdicts=(replace(verdict, why=verdict.call.value),)))
         tick("judging", len(pictures), len(pictures))
         return tuple(results)
@@ -717,7 +713,7 @@ class Studio:
             finished, unfinished, fused = self._fused(sitting, shot, pixels)
             recipe = {
                 "engine": engine.card.name,
-                "coach": engine.card.recogniser,
+                "involved": list(engine.card.involved),
                 # not where it lies: that is nobody else's business
                 "base": Path(request.base or self.app.base).name if engine.card.bases else "",
                 "packs": packs,
@@ -757,21 +753,21 @@ class Studio:
         """When to stop early. Without a budget every picture asked for is made, so nothing is ever enough."""
         request = sitting.request
         enough = (request.keep or self.app.keep) if request.budget else len(sitting.shots) + 1
-        floor = self.tools.calibration(self.tools.judge().recogniser).same
-        return pool.Goal(keep=enough, floor=_floor(request, floor), budget=len(sitting.shots))
+        return pool.Goal(keep=enough, floor=request.floor, budget=len(sitting.shots))
 
     # ── small things ─────────────────────────────────────────────────────────────────────────────
 
-    def _coach(self, picture: Path) -> str:
-        """The recogniser that helped to make this picture, if it is one of ours and says so."""
+    def _involved(self, picture: Path) -> tuple[str, ...]:
+        """The recognisers that helped to make this picture, if it is one of ours."""
         recipe = provenance.read_recipe(picture) or {}
-        if "coach" in recipe:
-            return str(recipe["coach"])
-        cards = self.tools.ground(recipe.get("base", "")).cards  # made before recipes said so
-        return next((card.recogniser for card in cards if card.name == recipe.get("engine")), "")
+        if "involved" in recipe:
+            return tuple(map(str, recipe["involved"]))
+        cards = self.tools.ground(recipe.get("base", "")).cards  # made before recipes said all of them
+        known = next((card.involved for card in cards if card.name == recipe.get("engine")), ())
+        return (*known, *([str(recipe["coach"])] if recipe.get("coach") else []))
 
     def _reference(self, person: Person) -> Reference:
-        return refer(person, self.tools.judge())
+        return self.tools.judge().refer(person)
 
     def _intake(self, photos: Sequence[Path], tick: Tick) -> Intake:
         tools = IntakeTools(
@@ -801,11 +797,6 @@ def _state(card: EngineCard, on: Ground, missing: Sequence[str], able: bool) -> 
     return f"needs: {'; '.join(needs)}" if needs else "ready"
 
 
-def _floor(request: Request, limit: float) -> float:
-    """What the person asks of a likeness comes on top of what the judge does."""
-    return limit if request.floor is None else max(limit, request.floor)
-
-
 def _key(key: str) -> tuple[str, str, str]:
     parts = key.split("/")
     if len(parts) != 3:
@@ -833,8 +824,10 @@ def _veto(verdicts: tuple[Verdict, ...]) -> str:
 
 def _worth(verdicts: tuple[Verdict, ...]) -> float | None:
     """A portrait's likeness, None when it is of no use."""
-    return None if _veto(verdicts) else _likeness(verdicts)
+    if _veto(verdicts) or any(verdict.call is not Call.SAME for verdict in verdicts):
+        return None
+    return _likeness(verdicts)
 
 
 def _best_first(verdicts: tuple[Verdict, ...]) -> tuple[bool, float]:
-    return not verdicts[0].kept, -min(v.likeness or -1.0 for v in verdicts)
+    return not verdicts[0].kept, -least(verdicts)

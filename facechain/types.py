@@ -277,8 +277,17 @@ class Call(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Score:
+    """What one recogniser says of one face."""
+
+    recogniser: str
+    likeness: float  # raw, −1…1
+    normalised: float  # by the cohort; higher is more alike
+
+
+@dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """How far one face of a portrait is one person, by a recogniser the engine did not use."""
+    """How far one face of a portrait is one person, by recognisers the engine did not use."""
 
     person: str
     call: Call
@@ -290,9 +299,24 @@ class Verdict:
     faces: int
     face_share: float  # face height / picture height
     sharpness: float  # variance of the Laplacian over a 112 px face
-    judge: str
+    judge: str  # whose raw likeness is shown, the first of `scores`
     kept: bool
     why: str
+    llr: float | None = None  # log-likelihood ratio, same over different person; None in records of before it was told
+    scores: tuple[Score, ...] = ()  # of every recogniser that spoke
+    disagree: bool = False  # one alone would say the same person, another someone else
+    closer: int = 0  # strangers of the cohort as close to the portrait, or to the person, as the two are to each other
+    cohort: int = 0  # strangers there are; 0: not looked at
+    recognisability: float | None = None  # 0…1, of the face or of the photos, whichever is worse
+    copy_paste: float | None = None  # 1 the given photo, −1 another photo of the person, 0 in between
+    warp: float | None = None  # 0…1: how surely the face's features are warped; None: not looked at, or cannot tell
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> Verdict:
+        """From JSON, of any version. Raises KeyError, TypeError or ValueError when it is no verdict."""
+        known = {name: value for name, value in values.items() if name in cls.__dataclass_fields__}
+        scores = tuple(Score(**score) for score in known.get("scores") or ())
+        return cls(**{**known, "call": Call(known["call"]), "scores": scores})
 
 
 # ── jobs ─────────────────────────────────────────────────────────────────────────────────────────

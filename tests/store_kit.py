@@ -61,7 +61,7 @@ def verdict(who: str, kept: bool = True) -> Verdict:
         faces=1,
         face_share=0.4,
         sharpness=120.5,
-        judge="dlib",
+        judge="dlib_resnet_v1",
         kept=kept,
         why="the best likeness",
     )

@@ -65,7 +65,7 @@ def test_from_photos_to_a_judged_portrait(run, ada, tmp_path, models):
     assert [r["verdicts"][0]["kept"] for r in results] == [True, True, False]
     assert {r["verdicts"][0]["call"] for r in results[:2]} == {"same person"}
     assert {r["engine"] for r in results} == {"template"}
-    assert results[0]["verdicts"][0]["likeness"] >= results[1]["verdicts"][0]["likeness"]
+    assert results[0]["verdicts"][0]["llr"] >= results[1]["verdicts"][0]["llr"]
     assert all(r["verdicts"][0]["held_out"] and r["verdicts"][0]["why"] for r in results)
     pictures = sorted(out.glob("*.png"))
     assert len(pictures) == 2

@@ -74,13 +74,13 @@ def test_the_judge_never_chooses_among_checkpoints(call, run, models, sd15, monk
     run("people", "add", "ada", *photos, "--consent-by", "Ada", "--purpose", "tests")
     app_file = bootstrap.read_app
     monkeypatch.setattr(
-        bootstrap, "read_app", lambda configs: replace(app_file(configs), judge=app_file(configs).reader)
+        bootstrap, "read_app", lambda configs: replace(app_file(configs), judges=(app_file(configs).reader,))
     )
     bootstrap.studio.cache_clear()
     code, _, err = call("train", "ada", "--base", sd15, *QUICK)
     bootstrap.studio.cache_clear()
     assert code == 2
-    assert "Name two recognisers" in err
+    assert "Name another recogniser" in err
 
 
 def recipes(folder):

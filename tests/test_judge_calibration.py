@@ -1,9 +1,6 @@
-"""Thresholds, the evidence they rest on, and the committed calibration."""
+"""Cohorts, fusion and the evidence they rest on; the committed calibration is whole and holds its promises."""
 
 import dataclasses
-import runpy
-import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,42 +9,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from facechain.errors import ConfigError
-from facechain.judge.calibration import calibrate, interval, likeness, read_calibration
-from facechain.types import Call
-from facechain.vision.readers import READERS
+from facechain.errors import ConfigError, EngineError
+from facechain.judge.calibration import interval, likeness, read_calibration
+from facechain.judge.cohort import Cohort, make_cohort, read_cohort, unit
+from facechain.judge.fusion import Fusion, fit
+from facechain.judge.measure import Material, fusion, is_same, measure
 
-ROOT = Path(__file__).resolve().parent.parent
-FOLDER = ROOT / "configs" / "calibration"
-ABOUT = {"min_face_px": 40.0, "min_sharpness": 5.0, "sources": "made up", "limits": "made up"}
-
-
-def around(*centres: float, spread: float = 0.0, count: int = 3) -> dict[str, np.ndarray]:
-    """People as points on the unit circle, `count` photos each, `spread` radians apart."""
-    people = {}
-    for number, centre in enumerate(centres):
-        angles = centre + spread * np.arange(count)
-        people[f"person {number}"] = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
-    return people
+FOLDER = Path(__file__).resolve().parent.parent / "configs" / "calibration"
 
 
-# ── likeness ─────────────────────────────────────────────────────────────────────────────────────
+# ── likeness and intervals ───────────────────────────────────────────────────────────────────────
 
 
 def test_likeness_of_unit_vectors_is_their_cosine():
-    rows = np.random.default_rng(0).normal(size=(5, 8)).astype(np.float32)
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    rows = unit(np.random.default_rng(0).normal(size=(5, 8)))
     np.testing.assert_allclose(likeness(rows[:2], rows), rows[:2] @ rows.T, atol=1e-6)
 
 
 def test_likeness_falls_with_distance_whatever_the_length():
     one, near, far = (np.array([[x, 1.4]], np.float32) for x in (0.0, 0.6, 0.7))
-    assert likeness(one, one)[0, 0] == 1
     assert likeness(one, near)[0, 0] == pytest.approx(1 - 0.36 / 2)
     assert likeness(one, near) > likeness(one, far)
-
-
-# ── interval ─────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -64,137 +46,166 @@ def test_interval_ends_are_where_the_tails_hold_a_fortieth(data):
     trials = data.draw(st.integers(1, 5000))
     hits = data.draw(st.integers(0, trials))
     low, high = interval(hits, trials)
-    assert 0 <= low <= hits / trials <= high <= 1
     if hits:
         assert binom.sf(hits - 1, trials, low) == pytest.approx(0.025, rel=1e-3)
     if hits < trials:
         assert binom.cdf(hits, trials, high) == pytest.approx(0.025, rel=1e-3)
 
 
-# ── calibrate ────────────────────────────────────────────────────────────────────────────────────
+# ── cohorts ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_people_far_apart_are_parted_half_way():
-    made = calibrate(around(0.0, 1.0, 2.0, spread=0.05), "test", **ABOUT)
-    assert made.people == 3
-    assert made.photos == 9
-    assert made.same_pairs == 9
-    assert made.different_pairs == 27
-    assert made.false_matches == made.false_non_matches == 0
-    assert made.same == pytest.approx((np.cos(0.1) + np.cos(0.9)) / 2, abs=2e-4)
-    assert (made.false_match_rate_low, made.false_match_rate_high) == pytest.approx(interval(0, 27), abs=1e-6)
+def crowd(people: int = 60, dense: int = 20, seed: int = 0) -> np.ndarray:
+    """Random people, the first `dense` of whom are much alike."""
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(people, 32))
+    rows[:dense] = rng.normal(size=32) * 1.5 + rows[:dense] * 0.7
+    return unit(rows)
 
 
-def test_too_few_pairs_to_prove_the_target_let_no_different_pair_through():
-    people = around(0.0, 0.2, spread=0.15)  # overlapping: some strangers are liker than some photos of one person
-    made = calibrate(people, "test", **ABOUT)
-    apart = likeness(people["person 0"], people["person 1"])
-    assert made.same > apart.max()
-    assert made.false_matches == 0
-    assert made.false_non_matches > 0
+def cohort(vectors: np.ndarray) -> Cohort:
+    return make_cohort("test", vectors, vectors.mean(0) + np.eye(vectors.shape[1], dtype=np.float32)[:2] * 3)
 
 
-def test_with_many_pairs_the_upper_end_of_the_rate_stays_below_the_target():
-    rng = np.random.default_rng(1)
-    people = {}
-    for name in range(30):
-        rows = rng.normal(size=32) + 0.9 * rng.normal(size=(6, 32))
-        people[str(name)] = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-    made = calibrate(people, "test", target=0.01, **ABOUT)
-    assert made.false_matches > 0
-    assert made.false_match_rate_high <= 0.01
-    looser = interval(made.false_matches + 1, made.different_pairs)[1]
-    assert looser > 0.01  # the lowest such likeness, not just any
+def test_people_among_many_look_alikes_need_a_higher_cosine():
+    strangers = cohort(crowd())
+    faces = strangers.project(crowd(seed=1))
+    among, apart = strangers.bar(strangers.project(strangers.vectors[:5])), strangers.bar(faces[40:])
+    assert among.min() > apart.max()
+    np.testing.assert_allclose(strangers.normalised(faces, faces), strangers.normalised(faces, faces).T, atol=1e-6)
 
 
-def test_strangers_are_compared_with_people_but_not_with_each_other():
-    strangers = np.array([[0.0, 1.0], [0.0, 1.0], [0.0, 1.0]], np.float32)  # equal, and yet not one person
-    made = calibrate(around(0.0, 0.5, spread=0.01, count=2), "test", strangers=strangers, **ABOUT)
-    assert made.different_pairs == 4 + 4 * 3
-    assert made.people == 5
-    assert made.false_matches == 0
+def test_being_like_nobody_in_the_cohort_earns_nothing():
+    strangers = cohort(crowd())
+    bars = strangers.bar(strangers.project(np.random.default_rng(5).normal(size=(40, 32))))
+    assert bars.min() == bars[np.argsort(bars)[8]] >= strangers._space.typical > 0
 
 
-@pytest.mark.parametrize("people", [around(0.0), around(0.0, 1.0, count=1), {}])
-def test_too_few_labels_are_refused(people):
-    with pytest.raises(ConfigError, match="too few"):
-        calibrate(people, "test", **ABOUT)
+def test_a_member_of_the_cohort_is_no_stranger_to_their_own_photo():
+    strangers = cohort(crowd())
+    assert np.nonzero(~strangers.strangers_to(strangers.vectors[[3, 7]]))[0].tolist() == [3, 7]
 
 
-@given(st.floats(-1, 1), st.floats(-1, 1))
-def test_liker_is_never_called_less(a, b):
-    made = calibrate(around(0.0, 0.2, spread=0.15), "test", **ABOUT)
-    order = [Call.OTHER, Call.UNSURE, Call.SAME]
-    low, high = sorted((a, b))
-    assert order.index(made.call(low, 100, 100)) <= order.index(made.call(high, 100, 100))
+def test_recognisability_falls_towards_the_unrecognisable():
+    strangers = cohort(crowd())
+    centre = unit(strangers.vectors).mean(0)
+    toward = [unit((centre + strangers.unrecognisable * t)[None]) for t in (-1.0, 0.0, 0.2, 3.0)]
+    values = [float(strangers.recognisability(rows)[0]) for rows in toward]
+    assert values == sorted(values, reverse=True)
+    assert (values[0], values[-1]) == (1.0, pytest.approx(0.0, abs=0.2))
 
 
-def test_small_or_blurred_faces_are_unsure_whatever_the_likeness():
-    made = calibrate(around(0.0, 1.0), "test", **ABOUT)
-    assert made.call(1.0, 40, 5) is made.call(made.same, 40, 5) is Call.SAME
-    assert made.call(made.other, 40, 5) is Call.UNSURE
-    assert made.call(-1.0, 40, 5) is Call.OTHER
-    for face_px, sharpness in ((39, 5), (40, 4.9)):
-        assert made.call(1.0, face_px, sharpness) is Call.UNSURE
-        assert made.call(-1.0, face_px, sharpness) is Call.UNSURE
+def test_a_cohort_is_read_as_it_was_saved(tmp_path):
+    made = cohort(crowd())
+    made.save(tmp_path / "test.npz")
+    read = read_cohort(tmp_path / "test.npz")
+    assert read.recogniser == "test"
+    np.testing.assert_allclose(read.vectors, made.vectors, atol=1e-3)
+    (tmp_path / "broken.npz").write_bytes(b"nothing")
+    with pytest.raises(ConfigError, match="not a cohort"):
+        read_cohort(tmp_path / "broken.npz")
+
+
+# ── fusion ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_carries_no_information_gets_no_weight_and_ratios_are_calibrated():
+    rng = np.random.default_rng(0)
+    genuine = np.stack([rng.normal(2, 1, 4000), rng.normal(0, 1, 4000)], 1)
+    impostor = np.stack([rng.normal(0, 1, 40000), rng.normal(0, 1, 40000)], 1)
+    weights, bias = fit(genuine, impostor)
+    assert weights == pytest.approx([2.0, 0.0], abs=0.1)  # log of N(x; 2, 1) / N(x; 0, 1) is 2x - 2
+    assert bias == pytest.approx(-2.0, abs=0.15)
+    assert (fit(-genuine, -impostor)[0] >= 0).all(), "more alike is never taken for less"
+
+
+def material(gap: float = 0.35, people: int = 60) -> Material:
+    """Everybody's photo and two portraits of it by two recognisers, `gap` of noise away."""
+    rng, photos = np.random.default_rng(2), [crowd(people, seed=seed) for seed in (3, 4)]
+    owners = np.repeat(np.arange(people), 2)
+    made = [unit(rows[owners] + gap * rng.normal(size=(len(owners), rows.shape[1]))) for rows in photos]
+    names = ("one", "two")
+    cohorts = {
+        name: dataclasses.replace(cohort(rows), recogniser=name) for name, rows in zip(names, photos, strict=True)
+    }
+    groups = ["alike"] * 20 + ["others"] * (people - 20)
+    return Material(cohorts=cohorts, portraits=dict(zip(names, made, strict=True)), owners=owners, groups=groups)
+
+
+def test_two_recognisers_together_miss_fewer_than_either():
+    given = material()
+    found = {names: fusion(given, names, 0.003)[0] for names in (("one",), ("two",), ("one", "two"))}
+    both = found[("one", "two")]
+    assert both.false_match_rate <= 0.003
+    assert both.false_non_matches < min(found[("one",)].false_non_matches, found[("two",)].false_non_matches)
+    assert sum(rate.people for rate in both.groups) == 60
+
+
+def test_every_pair_across_folds_is_measured_once_and_every_portrait():
+    measured, _ = measure(material(), ("one",))
+    pairs = [tuple(sorted((int(row["a"]), int(row["b"])))) for row in measured.photos]
+    assert len(pairs) == len(set(pairs)) == 60 * 59 // 2 - 10 * 15
+    assert set(measured.genuine["portrait"]) == set(range(120))
+    assert (measured.genuine["a"] == measured.genuine["b"]).all()
+    assert (measured.impostors["a"] != measured.impostors["b"]).all()
+
+
+def test_a_stranger_as_close_makes_nobody_the_same_person():
+    rows = np.array([(0, 0, 1, 9.0, 3.0), (0, 0, 1, 9.0, 9.5)], measure(material(), ("one",))[0].photos.dtype)
+    assert is_same(rows, 5.0).tolist() == [True, False]
 
 
 # ── files ────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.toml")), ids=lambda path: path.stem)
-def test_every_committed_calibration_is_whole(path):
-    read = read_calibration(FOLDER, path.stem)
-    assert -1 < read.other < read.same < 1
-    assert read.false_match_rate_low <= read.false_match_rate <= read.false_match_rate_high < 0.01
-    assert (read.false_match_rate_low, read.false_match_rate_high) == pytest.approx(
-        interval(read.false_matches, read.different_pairs), abs=1e-6
+def test_the_committed_calibration_is_whole_and_states_what_it_reached():
+    read = read_calibration(FOLDER)
+    assert {"dlib_resnet_v1", "sface_2021dec"} <= read.cohorts.keys()
+    for made in read.fusions:
+        assert (made.false_match_rate_low, made.false_match_rate_high) == pytest.approx(
+            interval(made.false_matches, made.pairs), abs=1e-6
+        )
+        assert made.false_match_rate <= 0.003
+        assert str(made.false_matches) in made.basis
+    assert read.fusion(["sface_2021dec", "dlib_resnet_v1"]).false_non_matches <= 0.05 * read.fusions[0].genuine
+
+
+def test_a_set_nobody_measured_is_refused():
+    with pytest.raises(EngineError, match="not calibrated for unheard_of"):
+        read_calibration(FOLDER).fusion(["unheard_of"])
+
+
+@pytest.mark.parametrize(
+    "change", ["people = 7", "same = -99.0", 'recognisers = ["unheard_of"]', "weights = [-1.0]", "pairs = 0"]
+)
+def test_files_that_contradict_themselves_are_refused(tmp_path, change):
+    for path in FOLDER.glob("*.npz"):
+        (tmp_path / path.name).symlink_to(path)
+    key = change.split(" =")[0]
+    lines = (FOLDER / "judge.toml").read_text("utf-8").splitlines()
+    changed = [change if line.startswith(f"{key} =") else line for line in lines]
+    (tmp_path / "judge.toml").write_text("\n".join(changed), "utf-8")
+    with pytest.raises(ConfigError, match="contradicts itself"):
+        read_calibration(tmp_path)
+
+
+def test_a_folder_without_calibration_says_how_to_make_one(tmp_path):
+    with pytest.raises(ConfigError, match=r"judge\.toml"):
+        read_calibration(tmp_path)
+
+
+def test_llr_is_a_weighted_sum():
+    made = Fusion(
+        recognisers=("a", "b"),
+        weights=(2.0, 3.0),
+        bias=-1.0,
+        same=3.0,
+        other=0.0,
+        pairs=1,
+        false_matches=0,
+        false_match_rate_low=0.0,
+        false_match_rate_high=1.0,
+        genuine=1,
+        false_non_matches=0,
     )
-    assert read.people >= 5
-    assert read.false_non_matches <= read.same_pairs * 0.05
-    assert len(read.sources) > 40
-    assert len(read.limits) > 40
-    assert str(read.different_pairs) in read.basis
-
-
-def test_the_judge_is_calibrated(models):
-    judge = READERS["dlib"](lambda pack, file: models / pack / file)
-    assert read_calibration(FOLDER, judge.recogniser).recogniser == judge.recogniser
-
-
-def test_a_recogniser_nobody_measured_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="not calibrated"):
-        read_calibration(tmp_path, "unheard_of")
-
-
-@pytest.mark.parametrize("change", [("same", "0.1"), ("recogniser", '"another"'), ("different_pairs", "0")])
-def test_a_file_that_contradicts_itself_is_refused(tmp_path, change):
-    lines = (FOLDER / "dlib_resnet_v1.toml").read_text("utf-8").splitlines()
-    changed = [f"{change[0]} = {change[1]}" if line.startswith(f"{change[0]} =") else line for line in lines]
-    (tmp_path / "dlib_resnet_v1.toml").write_text("\n".join(changed), "utf-8")
-    with pytest.raises(ConfigError, match="not a calibration"):
-        read_calibration(tmp_path, "dlib_resnet_v1")
-
-
-def test_the_script_measures_any_labelled_folders(models, tmp_path, monkeypatch, capsys):
-    for name in ("John_Salley", "John_Simm"):
-        (tmp_path / "labelled" / name).mkdir(parents=True)
-        for photo in sorted((models / "johns" / name).glob("*.jpg"))[:3]:
-            shutil.copy(photo, tmp_path / "labelled" / name)
-    first = next((tmp_path / "labelled" / "John_Simm").iterdir())
-    shutil.copy(first, first.with_name("again.jpg"))
-    first.with_name("notes.txt").write_text("not a picture")
-    monkeypatch.setenv("FACECHAIN_MODELS", str(models))
-    out = tmp_path / "out"
-    out.mkdir()
-    monkeypatch.setattr(
-        sys, "argv", ["calibrate", str(tmp_path / "labelled"), "--sources", "two men", "--out", str(out)]
-    )
-    runpy.run_path(str(ROOT / "scripts" / "calibrate"), run_name="__main__")
-    made = read_calibration(out, "dlib_resnet_v1")
-    assert dataclasses.replace(made, same=0, other=0) == dataclasses.replace(
-        made, same=0, other=0, people=2, photos=6, same_pairs=6, different_pairs=9, false_matches=0, sources="two men"
-    )
-    said = capsys.readouterr().out
-    assert "seen before" in said
-    assert "notes.txt" in said
+    assert made.llr([[1.0, 1.0], [0.0, 0.0]]) == pytest.approx([4.0, -1.0])

@@ -95,3 +95,13 @@ def test_a_group_is_as_good_as_its_least_alike_person():
     even = (verdict(0.7), verdict(0.7, person="Bo"))
     assert [p[0].kept for p in rank([group, even], 1, 0.5)] == [False, True]
     assert rank([group], 1, 0.65)[0][0].why == "dropped: likeness 0.60 to Bo is below the floor 0.65"
+
+
+def test_evidence_ranks_before_likeness_and_a_warped_face_last():
+    shown = [(verdict(0.9, llr=5.0),), (verdict(0.8, llr=9.0),), (verdict(0.95, llr=12.0, warp=0.9),)]
+    ranked = rank(shown, 2, None)
+    assert [p[0].kept for p in ranked] == [True, True, False]
+    assert ranked[1][0].why.startswith("kept: 1st")
+    assert "the features look warped" in ranked[2][0].why
+    old = [(verdict(0.9),), (verdict(0.8, llr=9.0),)]
+    assert rank(old, 1, None)[0][0].why.startswith("kept"), "records without evidence rank by likeness"

@@ -114,7 +114,7 @@ def test_from_a_photo_to_a_judged_portrait(studio, engine, capfd):
     pixels = read(portrait.path).pixels
     assert pixels.shape == (_side(studio), _side(studio), 3), "nothing is enlarged"
     assert set(portrait.recipe["packs"]) == {"starter", "yunet", "sface"}
-    assert (portrait.recipe["base"], portrait.recipe["coach"]) == ("starter", "sface_2021dec")
+    assert (portrait.recipe["base"], portrait.recipe["involved"]) == ("starter", ["sface_2021dec"])
     assert portrait.recipe["shot"]["width_px"] == _side(studio)
 
 

@@ -1,12 +1,14 @@
 """The database follows the folders, whatever happened to it."""
 
 import sqlite3
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from store_kit import keep, person, portrait, verdict
 
 from facechain.store.workspace import Workspace
+from facechain.types import Score, Verdict
 
 
 @pytest.fixture
@@ -94,3 +96,13 @@ def test_reading_twice_writes_once(workspace: Workspace) -> None:
     before = _database(workspace).stat().st_mtime_ns
     assert _ids(workspace) == ["1-0001", "1-0000"]
     assert _database(workspace).stat().st_mtime_ns == before
+
+
+def test_verdicts_of_before_evidence_was_told_are_read():
+    new = verdict("Ada")
+    told = {**asdict(new), "scores": [asdict(Score(recogniser="a", likeness=0.5, normalised=0.1))], "llr": 3.0}
+    old = {key: value for key, value in asdict(new).items() if key in list(asdict(new))[:13]}
+    assert Verdict.read(old) == new
+    assert Verdict.read({**told, "of a later version": 1}).scores == (
+        Score(recogniser="a", likeness=0.5, normalised=0.1),
+    )

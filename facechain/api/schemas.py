@@ -181,6 +181,12 @@ class Licences(BaseModel):
 # ── portraits ────────────────────────────────────────────────────────────────────────────────────
 
 
+class Score(BaseModel):
+    recogniser: str
+    likeness: float
+    normalised: float
+
+
 class Verdict(BaseModel):
     person: str
     call: Call
@@ -192,13 +198,21 @@ class Verdict(BaseModel):
     faces: int
     face_share: float
     sharpness: float
-    judge: str
+    judge: str = Field(description="The recogniser of `likeness`, the first of `scores`.")
     kept: bool
     why: str
+    llr: float | None = Field(description="Log-likelihood ratio (natural), same over different person; decides `call`.")
+    scores: list[Score] = Field(description="Of every recogniser that had no part in the making.")
+    disagree: bool
+    closer: int = Field(description="Strangers of the cohort who are as close as the person is.")
+    cohort: int = Field(description="Strangers there are.")
+    recognisability: float | None = Field(description="0 to 1; below 0.75 more evidence is asked for.")
+    copy_paste: float | None = Field(description="1 the given photo, -1 another photo of the person.")
+    warp: float | None = Field(description="0 to 1: how surely the features are warped.")
 
     @classmethod
     def of(cls, value: VerdictValue) -> Verdict:
-        return cls(**vars(value))
+        return cls(**{**vars(value), "scores": [Score(**vars(score)) for score in value.scores]})
 
 
 class Portrait(BaseModel):

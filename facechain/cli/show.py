@@ -181,16 +181,18 @@ def verdicts(results: Sequence[Result]) -> None:
             result.path.name,
             v.person,
             v.call.value,
+            _number(v.llr, 1),
             _number(v.likeness),
+            f"{v.closer} of {v.cohort}" if v.cohort else "–",
             _number(v.copy_score),
             v.why,
         )
         for result in results
         for v in result.verdicts
     ]
-    columns = (*(("engine",) if engines else ()), "picture", "person", "judge says", "likeness", "copy", "why")
-    table("", columns, rows)
+    columns = ("picture", "person", "judge says", "evidence", "likeness", "strangers as close", "copy", "why")
+    table("", (*(("engine",) if engines else ()), *columns), rows)
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+def _number(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"

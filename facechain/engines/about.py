@@ -87,6 +87,9 @@ def card_on(card: EngineCard, said: About, family: str, pack: str = "") -> Engin
     made = replace(card, manner=said.manner(card.name))
     if own := said.identity.get(card.name):
         made = replace(made, packs=own.packs, bases=(family,), recogniser=own.recogniser)
+    # Whoever such a base learned from looked through its training, whichever engine paints on it.
+    teachers = {brought.recogniser for brought in said.identity.values()}
+    made = replace(made, filtered_by=tuple(sorted({*made.filtered_by, *teachers})))
     return replace(made, packs=(pack, *made.packs)) if pack else made
 
 

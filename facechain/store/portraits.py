@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from facechain.errors import StoreError
-from facechain.types import Call, Portrait, Verdict
+from facechain.types import Portrait, Verdict
 
 ENDINGS: Mapping[str, str] = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
 
@@ -70,7 +70,7 @@ def read_portrait(sidecar: Path) -> KeptPortrait:
             slugs=tuple(values["slugs"]),
             slots=tuple(values["slots"]),
             recipe=values["recipe"],
-            verdicts=tuple(Verdict(**{**verdict, "call": Call(verdict["call"])}) for verdict in values["verdicts"]),
+            verdicts=tuple(map(Verdict.read, values["verdicts"])),
         )
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise StoreError(f"{sidecar} is damaged.", "Delete it and the picture beside it.") from error

@@ -83,6 +83,14 @@ verdicts = sa.Table(
     sa.Column("judge", sa.Text, nullable=False),
     sa.Column("kept", sa.Boolean, nullable=False),
     sa.Column("why", sa.Text, nullable=False),
+    sa.Column("llr", sa.Float),
+    sa.Column("scores", sa.JSON, nullable=False),
+    sa.Column("disagree", sa.Boolean, nullable=False),
+    sa.Column("closer", sa.Integer, nullable=False),
+    sa.Column("cohort", sa.Integer, nullable=False),
+    sa.Column("recognisability", sa.Float),
+    sa.Column("copy_paste", sa.Float),
+    sa.Column("warp", sa.Float),
 )
 
 
@@ -306,5 +314,4 @@ def _by_file(
 
 
 def _verdict(row: sa.RowMapping) -> Verdict:
-    values = {field.name: row[field.name] for field in fields(Verdict)}
-    return Verdict(**{**values, "call": Call(values["call"])})
+    return Verdict.read({field.name: row[field.name] for field in fields(Verdict)})

@@ -361,9 +361,18 @@ PHRASES: dict[str, tuple[str, str]] = {
     "call.other": ("Someone else", "不是本人"),
     "call.no_face": ("No face", "没有脸"),
     "call.help": (
-        "Likeness from −1 to 1, by a recogniser that had no part in making the picture",
-        "相似度 −1 到 1，由没有参与制作的识别模型给出",
+        "Evidence (log-likelihood ratio): 0 says nothing, 3 is 20 to 1, 7 a thousand to 1; by recognisers that "
+        "had no part in making the picture",
+        "证据（对数似然比）：0 表示无法判断，3 约为 20 比 1，7 约为一千比 1；由没有参与制作的识别模型给出",
     ),
+    "doubt.lookalikes": ("1 in {share} strangers would pass too", "每 {share} 个陌生人就有 1 个也会通过"),
+    "doubt.unrecognisable": ("Hard to recognise", "难以辨认"),
+    "doubt.unrecognisable.help": (
+        "The face is too small, blurred or covered to be told apart surely",
+        "脸太小、太模糊或被遮挡，无法可靠辨认",
+    ),
+    "doubt.disagree": ("Recognisers disagree", "识别模型意见不一"),
+    "doubt.warp": ("May be warped", "五官可能变形"),
     "copy.warning": ("May be a copy", "可能是复制"),
     "copy.help": (
         "It is {score} more like the photos that were given than like the held-back ones",

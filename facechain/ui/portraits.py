@@ -6,7 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from facechain.judge.likeness import COPY
+from facechain.judge.copying import COPY
+from facechain.judge.judge import CLEAR
+from facechain.judge.warp import WARPED
 from facechain.portraits.provenance import infotext
 from facechain.types import Call, Verdict
 from facechain.ui.html import badge, button, esc, url
@@ -19,10 +21,28 @@ _KINDS = {Call.SAME: "good", Call.UNSURE: "warn", Call.OTHER: "bad"}
 
 
 def call_badge(w: Words, verdict: Verdict) -> str:
-    """As words and number: "Same person 0.95"."""
-    number = "" if verdict.likeness is None else f" {verdict.likeness:.2f}"
+    """As words and number, the evidence, or the likeness in records without it: "Same person 9.5"."""
+    number = (
+        "" if verdict.likeness is None else f" {verdict.likeness:.2f}" if verdict.llr is None else f" {verdict.llr:.1f}"
+    )
     words = w(f"call.{verdict.call.name.lower()}") if verdict.likeness is not None else w("call.no_face")
     return badge(f"{words}{number}", _KINDS[verdict.call], w("call.help"))
+
+
+def doubt_badges(w: Words, verdict: Verdict) -> str:
+    """Why the judge is unsure, and what else speaks against a face."""
+    shown = []
+    if verdict.likeness is not None and verdict.call is Call.UNSURE:
+        if verdict.closer:
+            share = max(1, round(verdict.cohort / verdict.closer))
+            shown.append(badge(w("doubt.lookalikes", share=share), "warn"))
+        elif verdict.recognisability is not None and verdict.recognisability < CLEAR:
+            shown.append(badge(w("doubt.unrecognisable"), "warn", w("doubt.unrecognisable.help")))
+    if verdict.disagree:
+        shown.append(badge(w("doubt.disagree"), "warn"))
+    if verdict.warp is not None and verdict.warp >= WARPED:
+        shown.append(badge(w("doubt.warp"), "warn"))
+    return "".join(shown)
 
 
 def copy_badge(w: Words, verdict: Verdict) -> str:
@@ -61,6 +81,7 @@ def card(w: Words, portrait: KeptPortrait, *, before: str = "", select: bool = F
     badges = "".join(
         (f'<span class="who">{esc(v.person)}</span>' if len(portrait.verdicts) > 1 else "")
         + call_badge(w, v)
+        + doubt_badges(w, v)
         + copy_badge(w, v)
         for v in portrait.verdicts
     )

@@ -17,6 +17,7 @@ from facechain.vision.align import norm_crop
 from facechain.vision.chips import ChipNetwork
 from facechain.vision.pose import five_point_pose
 from facechain.vision.scrfd import Scrfd
+from facechain.vision.yunet import Yunet
 
 _DET_SIZE = (640, 640)  # InsightFace 2 would otherwise join detections at 128 and 640
 
@@ -46,6 +47,15 @@ class ScrfdArcface:
         faces = self.detect(pixels)
         embeddings = self.embed(pixels, faces)
         return tuple(replace(face, embedding=e) for face, e in zip(faces, embeddings, strict=True))
+
+
+class YunetArcface(ScrfdArcface):
+    """The same with YuNet's boxes and points, for an ArcFace network that comes without a detector of its own."""
+
+    def __init__(self, yunet: Path, arcface: Path, recogniser: str) -> None:
+        super().__init__(yunet, arcface)
+        self.recogniser = recogniser
+        self.detect = Yunet(yunet).detect
 
 
 class InsightfaceReader:

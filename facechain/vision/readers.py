@@ -35,6 +35,12 @@ def _dlib(path: Where) -> FaceReader:
     )
 
 
+def _auraface(path: Where) -> FaceReader:
+    from facechain.vision.insightface_reader import YunetArcface
+
+    return YunetArcface(path(*_YUNET), path("auraface", "glintr100.onnx"), "auraface_v1")
+
+
 def _w600k_mbf(path: Where) -> FaceReader:
     from facechain.vision.insightface_reader import ScrfdArcface
 
@@ -106,6 +112,7 @@ def _depth_anything(path: Where) -> DepthReader:
 READERS: dict[str, Callable[[Where], FaceReader]] = {
     "yunet_sface": _yunet_sface,  # the default
     "dlib": _dlib,  # the judge
+    "auraface": _auraface,
     "w600k_mbf": _w600k_mbf,  # non-commercial; all below are
     "antelopev2": _arcface("antelopev2", "scrfd_10g_bnkps", "glintr100"),
     "buffalo_l": _arcface("buffalo_l", "det_10g", "w600k_r50"),
@@ -114,6 +121,15 @@ READERS: dict[str, Callable[[Where], FaceReader]] = {
     "antelopev2_raw": _arcface("antelopev2", "scrfd_10g_bnkps", "glintr100", unit_norm=False),
     "buffalo_l_raw": _arcface("buffalo_l", "det_10g", "w600k_r50", unit_norm=False),
     "arc2face": _arcface("arc2face", "scrfd_10g_bnkps", "arcface"),
+}
+# The pack each one's recogniser lies in.
+PACKS: dict[str, str] = {
+    "yunet_sface": "sface",
+    "dlib": "dlib",
+    "auraface": "auraface",
+    "w600k_mbf": "w600k_mbf",
+    "antelopev2": "antelopev2",
+    "buffalo_l": "buffalo_l",
 }
 LANDMARKERS: dict[str, Callable[[Where], Landmarker]] = {"face_landmarker": _face_landmarker}
 PARSERS: dict[str, Callable[[Where], Parser]] = {"selfie_multiclass": _selfie}

@@ -7,7 +7,7 @@ import pytest
 
 from facechain.errors import ConfigError
 from facechain.packs import Licence, Pack, combination, read_pack, read_packs
-from facechain.packs.manifest import HubSource, NpmSource, PypiSource
+from facechain.packs.manifest import GithubSource, HubSource, NpmSource, PypiSource
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "packs"
 
@@ -145,7 +145,7 @@ def test_manifest(path):
     pack = read_pack(path)  # checks hashes, revisions, licence and that every file has a source
     assert pack.id == path.stem
     for source in pack.sources:
-        shared = isinstance(source, HubSource | PypiSource | NpmSource)
+        shared = isinstance(source, HubSource | GithubSource | PypiSource | NpmSource)
         own = shared or source.folder.startswith("$FACECHAIN_WEIGHTS/")  # everybody's own folder of weights
         assert own, "a local folder means nothing to others"
     if pack.role == "photos":

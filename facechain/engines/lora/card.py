@@ -32,5 +32,6 @@ CARD = EngineCard(
     paints_canvas=True,
     params=LoraParams,
     training=TrainingRequest,
+    filtered_by=("sface_2021dec",),  # chooses among checkpoints, unless another reader is configured
     summary="Learns the person from 3 to 30 photos in minutes to an hour on a GPU; paints them in any style.",
 )

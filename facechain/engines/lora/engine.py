@@ -65,6 +65,10 @@ class LoraEngine(DiffusionEngine):
     params = LoraParams
     batches = True
 
+    def __post_init__(self) -> None:
+        if self.coach is not None:
+            self.card = replace(CARD, filtered_by=(self.coach().recogniser,))
+
     @property
     def base(self) -> Callable[[], BaseRef]:
         return self.context.base

@@ -10,7 +10,7 @@ import gradio as gr
 from facechain import bootstrap
 from facechain.errors import UserError
 from facechain.people.names import slug
-from facechain.types import Job, JobState
+from facechain.types import Job, JobState, Verdict
 from facechain.ui import results
 from facechain.ui.desk import OPEN, ROOM, Desk, Shop
 from facechain.ui.html import (
@@ -32,7 +32,6 @@ from facechain.ui.html import (
 )
 from facechain.ui.phrases import Words
 from facechain.ui.portraits import call_badge
-from facechain.ui.verdicts import verdict_of
 
 if TYPE_CHECKING:
     from facechain.store.workspace import KeptPhoto, PersonSummary
@@ -420,7 +419,8 @@ def _judged(desk: Desk, opened: str, hidden: str = "") -> str:
     elif job and job.state is JobState.DONE:
         batch = _batch_of(job)
         rows = [
-            (Path(one["path"]).name, verdict_of(one["verdicts"][0])) for one in (job.result or {}).get("portraits", ())
+            (Path(one["path"]).name, Verdict.read(one["verdicts"][0]))
+            for one in (job.result or {}).get("portraits", ())
         ]
         shown = "".join(
             f'<figure class="card thumb"><img src="{url("pictures", "upload", batch, name, w=240)}" alt="{esc(name)}">'

@@ -67,7 +67,7 @@ def _shown(desk: Desk) -> str:
 
 def _basis(calibration) -> str:
     try:
-        return calibration("dlib_resnet_v1").basis
+        return calibration().fusions[0].basis
     except Exception:  # another judge, not calibrated here
         return ""
 

@@ -1,0 +1,3 @@
+"""When features count as warped."""
+
+WARPED = 0.5  # of `Verdict.warp`
