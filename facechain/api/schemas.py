@@ -206,7 +206,7 @@ class Verdict(BaseModel):
     disagree: bool
     closer: int = Field(description="Strangers of the cohort who are as close as the person is.")
     cohort: int = Field(description="Strangers there are.")
-    recognisability: float | None = Field(description="0 to 1; below 0.75 more evidence is asked for.")
+    recognisability: float | None = Field(description="0 to 1; below 0.6 more evidence is asked for.")
     copy_paste: float | None = Field(description="1 the given photo, -1 another photo of the person.")
     warp: float | None = Field(description="0 to 1: how surely the features are warped.")
 

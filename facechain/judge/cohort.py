@@ -42,7 +42,7 @@ class Cohort:
 
     recogniser: str
     vectors: Rows  # (N, D)
-    unrecognisable: Rows  # (D,) mean direction, from the centre of the cohort, of strongly degraded faces
+    unrecognisable: Rows  # (D,) mean direction of strongly degraded faces
     clear: float  # cosine to it of the clear face in the middle, which is 1 in recognisability
     lost: float  # of the degraded face in the middle, which is 0
 
@@ -91,7 +91,7 @@ class Cohort:
 
     def recognisability(self, rows: Rows) -> Rows:
         """(M,) 0 … 1: how far each face is from those nobody could recognise (Deng et al. 2023)."""
-        cosine = unit(unit(rows) - self._space.mean) @ self.unrecognisable
+        cosine = unit(rows) @ self.unrecognisable
         return np.clip((self.lost - cosine) / (self.lost - self.clear), 0, 1)
 
     def _nearest(self, likeness: Rows) -> Rows:
@@ -110,8 +110,7 @@ class Cohort:
 
 def make_cohort(recogniser: str, vectors: Rows, degraded: Rows) -> Cohort:
     """From one photo of each of N people, (N, D), and any number of faces shrunk past recognition, (M, D)."""
-    centre = unit(vectors).mean(0)
-    clear, poor = unit(unit(vectors) - centre), unit(unit(degraded) - centre)
+    clear, poor = unit(vectors), unit(degraded)
     far = unit(poor.mean(0))
     return Cohort(
         recogniser=recogniser,

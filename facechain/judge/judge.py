@@ -18,7 +18,7 @@ from facechain.protocols import FaceReader
 from facechain.types import Call, Crop, Face, Person, Pixels, Score, Verdict
 
 SHARED = 0.15  # a face that shares less of its box with the place it was meant for is another one
-CLEAR = 0.75  # recognisability from which on a face asks for no more than the calibrated limit
+CLEAR = 0.6  # recognisability from which on a face asks for no more than the calibrated limit
 PENALTY = 12.0  # log-likelihood ratio asked for besides, for each 1 that recognisability lies below `CLEAR`
 LOST = 0.25  # recognisability below which nobody can tell, whatever the scores
 
