@@ -19,7 +19,7 @@ from facechain.errors import Cancelled, FaceChainError
 
 app = typer.Typer(
     name="facechain",
-    help="Portraits that are provably the person: photos in, judged portraits out.",
+    help="Portraits that are verified to be the person: photos in, judged portraits out.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

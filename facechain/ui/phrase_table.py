@@ -9,7 +9,7 @@ PHRASES: dict[str, tuple[str, str]] = {
     "tab.queue": ("Queue", "队列"),
     "tab.models": ("Models", "模型"),
     "tab.settings": ("Settings", "设置"),
-    "app.tagline": ("Portraits that are provably the person", "可验证的本人肖像"),
+    "app.tagline": ("Portraits that are verified to be the person", "可验证的本人肖像"),
     "app.local": ("Runs on this machine; nothing leaves it.", "在本机运行，数据不会离开。"),
     "app.user": ("Signed in as {name}.", "已登录：{name}。"),
     "app.guest": (
