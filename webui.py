@@ -15,9 +15,11 @@ def main() -> int:
     parser.add_argument("--no-workers", action="store_true", help="start none; run `facechain jobs work` by hand")
     asked = parser.parse_args()
 
+    from facechain import disk
     from facechain.errors import FaceChainError
     from facechain.ui import serve
 
+    disk.keep_private()
     try:
         serve.run(
             host=asked.host,

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from facechain.jobs.sheet import Order
     from facechain.judge.judge import Judge
     from facechain.store.users import Users
-    from facechain.types import Pixels
+    from facechain.store.workspace import Traces
+    from facechain.types import Job, Pixels
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
@@ -65,15 +66,15 @@ def studio(owner: str = "") -> Studio:
 
     `owner` is the user whose people and portraits these are; "" is who sits at this machine. Models are shared.
     """
-    return _studio(workspace_folder(owner), lambda slug: jobs().forget(owner, slug))
+    return _studio(workspace_folder(owner), lambda slug, traces: jobs().forget(owner, slug, traces))
 
 
 def studio_at(folder: Path) -> Studio:
     """A studio over a folder of its own, such as that of a machine which helps another."""
-    return _studio(folder, lambda slug: 0)
+    return _studio(folder, lambda slug, traces: 0)
 
 
-def _studio(folder: Path, forget_jobs: Callable[[str], int]) -> Studio:
+def _studio(folder: Path, forget_jobs: Callable[[str, Traces], int]) -> Studio:
     from facechain.engines.table import ENGINES
     from facechain.store.workspace import Workspace
 
@@ -113,6 +114,12 @@ def workspace_folder(owner: str = "") -> Path:
     if owner and slug(owner) != owner:
         raise PersonError(f"{owner!r} is not a user.", "See `facechain users list`.")
     return folder / "users" / owner if owner else folder
+
+
+def owners() -> tuple[str, ...]:
+    """Everybody who may have a workspace here: who sits at this machine, users, and guests of a hosted Space."""
+    guests = (home.name for home in (workspace_folder() / "users").glob("guest-*"))
+    return ("", *(user.slug for user in users().list()), *guests)
 
 
 def users() -> Users:
@@ -160,11 +167,19 @@ class _Hands:
     def slug(self, name: str) -> str:
         return slug(name)
 
+    def folder(self, owner: str) -> Path:
+        return workspace_folder(owner)
+
+    def generation(self, owner: str) -> str:
+        from facechain.store.workspace import Workspace
+
+        return Workspace(workspace_folder(owner)).generation()
+
     def check_batch(self, given: Batch) -> None:
         batch_orders(given)
 
-    def batch(self, given: Batch, owner: str, tick: Tick, show: Callable[[Path], None]) -> tuple[Outcome, ...]:
-        return batch(given, owner, tick, show)
+    def batch(self, given: Batch, job: Job, tick: Tick, show: Callable[[Path], None]) -> tuple[Outcome, ...]:
+        return batch(given, job.owner, tick, show, since=job.generation)
 
 
 def batch_of(arguments: Mapping[str, object]) -> Batch:
@@ -180,6 +195,7 @@ def batch(
     tick: Tick = silent,
     show: Callable[[Path], None] = lambda picture: None,
     say: Callable[[str], None] = lambda line: None,
+    since: str = "",
 ) -> tuple[Outcome, ...]:
     """Makes what a table asks for, here or on a cluster; asked again, it goes on where it stopped."""
     from facechain.jobs import batch, cluster
@@ -189,7 +205,7 @@ def batch(
         crew = batch.alone(ours)
         if given.cluster:
             crew = stack.enter_context(cluster.crew(given.cluster, studio_at, ours.lend, given.workers, say))
-        return batch.run(orders, ours, crew, given.report_path, format=given.format, show=show, tick=tick)
+        return batch.run(orders, ours, crew, given.report_path, format=given.format, since=since, show=show, tick=tick)
 
 
 def batch_orders(given: Batch, say: Callable[[str], None] = lambda line: None) -> tuple[Order, ...]:
@@ -209,42 +225,41 @@ def release() -> None:
 def start_workers() -> subprocess.Popen[bytes] | None:
     """One worker a device in processes of their own, unless some serve this workspace already.
 
-    They log to .jobs/worker.log. SIGTERM sends them home, the work they had back into the queue; when we are killed
-    they finish what waits and leave.
+    They log to .jobs/worker-DEVICE.log and nowhere else: what libraries print may tell prompts and names. SIGTERM sends
+    them home, the work they had back into the queue; when we are killed they finish what waits and leave.
     """
     if jobs().workers():
         return None
-    home = workspace_folder() / ".jobs"
-    home.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "facechain", "jobs", "work", "--with-parent", str(os.getpid())]
-    with (home / "worker.log").open("ab") as log:
-        return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
+    command = [sys.executable, "-m", "facechain", "jobs", "work", "--log", "--with-parent", str(os.getpid())]
+    nowhere = subprocess.DEVNULL
+    return subprocess.Popen(command, stdin=nowhere, stdout=nowhere, stderr=nowhere, start_new_session=True)
 
 
-def work(device: str = "", *, until_idle: bool, parent: int, say: Callable[[str], None]) -> None:
+def work(device: str = "", *, until_idle: bool, parent: int, log: bool, say: Callable[[str], None]) -> None:
     """Does jobs in this process, or, without a device and where there are several, in one process a device.
 
-    `parent`, unless 0, is the process that started us: when it is gone we finish what waits and leave.
+    `log`: what is said goes to .jobs/worker-DEVICE.log instead. `parent`, unless 0, is the process that started us:
+    when it is gone we finish what waits and leave.
     """
     from facechain.jobs import fleet, worker
+    from facechain.jobs import log as logs
 
     def alone() -> bool:
         return parent != 0 and os.getppid() != parent
 
     found = [device] if device else list(devices())
     if len(found) > 1:
-        fleet.run(found, ["--until-idle"] * until_idle, alone)
+        fleet.run(found, ["--until-idle"] * until_idle + ["--log"] * log, alone)
         return
-    worker.work(
-        jobs(),
-        found[0],
-        until_idle=until_idle,
-        release=release,
-        alone=alone,
-        say=say,
-    )
+    if log:
+        logs.write_to(workspace_folder() / ".jobs", found[0])
+    try:
+        worker.work(
+            jobs(), found[0], until_idle=until_idle, release=release, alone=alone, say=logs.log.info if log else say
+        )
+    except Exception:
+        logs.log.exception("The worker for %s ends.", found[0])
+        raise
 
 
 def devices() -> tuple[str, ...]:

@@ -7,6 +7,8 @@ import errno
 import os
 import re
 import secrets
+import sqlite3
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +20,8 @@ from facechain.errors import Conflict, StoreError
 
 POLL_SECONDS = 0.002  # short, or a busy neighbour always comes first
 PATIENCE_SECONDS = 120.0
+PRIVATE = 0o077  # permissions of everybody but the user
+DAMAGED = ".damaged-"  # in the name of what was set aside
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 
@@ -59,9 +63,84 @@ def errors(folder: Path, setting: str) -> Iterator[None]:
         raise StoreError(f"{folder} cannot be used: {error}.", "Check the disk.") from error
 
 
+def refused(error: BaseException | None, folder: Path) -> StoreError:
+    """What SQLite, or another database, refused in `folder`, with what to do about it."""
+    match _code(error):
+        case sqlite3.SQLITE_FULL:
+            return StoreError(f"The disk holding {folder} is full.", "Free some space and run it again.")
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
+            return StoreError(
+                f"A database in {folder} cannot be written: {error}.",
+                "Make it writable, or point FACECHAIN_WORKSPACE at a folder of yours.",
+            )
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return StoreError(f"Another process is writing to a database in {folder}.", "Try again in a minute.")
+        case _:
+            return StoreError(f"A database in {folder} cannot be used: {error}.", "Check the disk, then run it again.")
+
+
+def is_damage(error: BaseException | None) -> bool:
+    """Whether SQLite says that a file is damaged or no database at all."""
+    return _code(error) in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+
+
+def _code(error: BaseException | None) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest tells kinds of one error apart
+
+
+_usual_umask = 0
+
+
+def keep_private() -> None:
+    """From now on nobody but the user may read what this process, and those it starts, write."""
+    global _usual_umask
+    _usual_umask = os.umask(PRIVATE)
+
+
+def share(path: Path) -> None:
+    """Gives a file or folder, such as a model, the permissions that the user's others have, after `keep_private`."""
+    if _usual_umask:
+        path.chmod((0o777 if path.is_dir() else 0o666) & ~_usual_umask)
+
+
+def make_shared(folder: Path) -> None:
+    """Creates a folder, and those above it, to be shared."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        share(path)
+
+
+def make_private(path: Path) -> None:
+    """Takes from others what they may do with a file, or with a folder and all in it. Links are left alone.
+
+    A folder comes after what is in it, so an interrupted pass is begun again and a finished one costs one look.
+    """
+    if sys.platform == "win32" or path.is_symlink() or not path.exists():
+        return
+    with contextlib.suppress(OSError):  # somebody else's, or read-only: not ours to change
+        if not stat.S_IMODE(path.stat().st_mode) & PRIVATE:
+            return
+        for inner in path.iterdir() if path.is_dir() else ():
+            make_private(inner)
+        path.chmod(path.stat().st_mode & ~PRIVATE)
+
+
+def private_open(path: str, flags: int) -> int:
+    """For `open(..., opener=)`: a new file is the user's alone."""
+    return os.open(path, flags, 0o600)
+
+
+def set_aside(path: Path) -> Path:
+    """Renames something damaged, so that a new one can take its place; returns where it is now."""
+    aside = path.with_name(f"{path.name}{DAMAGED}{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(2).hex()}")
+    os.replace(path, aside)  # noqa: PTH105 - as in move
+    return aside
+
+
 def write(path: Path, data: bytes) -> None:
     """A new file, safe from a power cut; for files in a folder that is moved into place later."""
-    with path.open("wb") as file:
+    with open(path, "wb", opener=private_open) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -126,9 +205,9 @@ def locked(
     `waiting` is called at every look while others hold it, and may raise to give up. Raises StoreError when they hold
     it longer than our patience.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     end = time.monotonic() + patience_seconds
-    lock = FileLock(path)
+    lock = FileLock(path, mode=0o600)
     while True:
         try:
             lock.acquire(blocking=False)

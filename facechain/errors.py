@@ -7,6 +7,7 @@
     │   ├── PersonError            who: too few photos, an unsafe name
     │   │   ├── PersonMissing      there is nobody of that name
     │   │   ├── PersonExists       there is already somebody of that name
+    │   │   ├── PersonForgotten    they were forgotten while something about them was under way
     │   │   └── ConsentMissing     nothing is learned without a consent statement
     │   ├── TemplateError          the picture to paint into has no or too few faces
     │   ├── EngineError            an engine cannot do what was asked
@@ -54,6 +55,9 @@ class PersonMissing(PersonError): ...
 
 
 class PersonExists(PersonError): ...
+
+
+class PersonForgotten(PersonError): ...
 
 
 class ConsentMissing(PersonError): ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import time
 from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
@@ -11,7 +12,16 @@ from typing import IO, TYPE_CHECKING, BinaryIO
 
 from facechain import limits
 from facechain.config import App
-from facechain.errors import ConfigError, EngineError, Missing, PersonMissing, PhotoError, TemplateError, UserError
+from facechain.errors import (
+    ConfigError,
+    EngineError,
+    Missing,
+    PersonMissing,
+    PhotoError,
+    StoreError,
+    TemplateError,
+    UserError,
+)
 from facechain.judge.calibration import Calibration
 from facechain.judge.judge import Judge, Reference
 from facechain.judge.rank import least, rank
@@ -48,10 +58,12 @@ if TYPE_CHECKING:
     from facechain.photos.tags import AgeReader
     from facechain.store.check import Finding
     from facechain.store.workspace import (
+        Damaged,
         ImportedPerson,
         KeptPhoto,
         KeptPortrait,
         PersonSummary,
+        Traces,
         Training,
         Workspace,
     )
@@ -80,7 +92,7 @@ class Tools:
     packs: Packs
     workspace: Workspace
     draw: Callable[[str, Pixels], Pixels]  # a picture's edges, skeleton or depth, by kind; see `portraits.guide`
-    forget_jobs: Callable[[str], int]  # those about the person of this slug; how many
+    forget_jobs: Callable[[str, Traces], int]  # those about the person of this slug; how many
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +133,7 @@ class Sitting:
     identities: tuple[Identity, ...]
     references: tuple[Reference, ...]
     shots: Plan
+    since: str  # the workspace's generation before the people were read
     words: tuple[tuple[str, str], ...] = ()  # prompt and negative of each, when several are painted one by one
     fusion: fusion.Fusion | None = None
 
@@ -205,16 +218,29 @@ class Studio:
         )
 
     def enrol(
-        self, name: str, paths: Sequence[Path], *, consent_by: str, purpose: str, tick: Tick = silent
+        self,
+        name: str,
+        paths: Sequence[Path],
+        *,
+        consent_by: str,
+        purpose: str,
+        since: str = "",
+        tick: Tick = silent,
     ) -> Enrolled:
-        """Photos of one person become that person. Raises ConsentMissing before a photo is opened without consent."""
+        """Photos of one person become that person.
+
+        `since` is the workspace's generation of when this was asked for, by default now. Raises ConsentMissing before
+        a photo is opened without consent, PersonForgotten when the person was forgotten since.
+        """
         agreed = consent(who=name, given_by=consent_by, purpose=purpose)
-        folder = slug(name)
-        self.tools.workspace.check_free(folder)
-        photos = self._photos(paths)
-        checked = self._intake(photos, tick)
-        person = enrol(name, checked.crops, agreed, self.app.hold_back)
-        self.tools.workspace.save_person(folder, person, photos)
+        workspace, folder = self.tools.workspace, slug(name)
+        since = since or workspace.generation()
+        workspace.check_free(folder, since)
+        with workspace.under_way((folder,), since):
+            photos = self._photos(paths)
+            checked = self._intake(photos, tick)
+            person = enrol(name, checked.crops, agreed, self.app.hold_back)
+        workspace.save_person(folder, person, photos, since)
         return Enrolled(person=person, rejections=checked.rejections)
 
     def check_free(self, name: str) -> None:
@@ -223,6 +249,10 @@ class Studio:
 
     def people(self) -> tuple[PersonSummary, ...]:
         return self.tools.workspace.list_people()
+
+    def damaged_people(self) -> tuple[Damaged, ...]:
+        """Those of whom the files cannot be read."""
+        return self.tools.workspace.damaged_people()
 
     def person(self, name: str) -> Person:
         return self.tools.workspace.load_person(slug(name))
@@ -245,23 +275,33 @@ class Studio:
     def forget(self, name: str) -> int:
         """Deletes the person, the jobs about them and every portrait of them; returns how many portraits that were.
 
-        Also reaches somebody who is known from jobs only, such as one whose photos were refused.
+        Also reaches somebody who is known from jobs only, such as one whose photos were refused, and stops what is
+        under way about them. Raises PersonMissing when there is nobody and nothing.
         """
-        jobs = self.tools.forget_jobs(slug(name))
+        workspace, who = self.tools.workspace, slug(name)
+        traces, jobs = workspace.traces(who), 0
+        with contextlib.suppress(StoreError):  # such as for a full disk: below there will be room
+            jobs = self.tools.forget_jobs(who, traces)
         try:
-            return self.tools.workspace.forget(slug(name))
+            return workspace.forget(who)
         except PersonMissing:
             if not jobs:
                 raise
             return 0
+        finally:
+            self.tools.forget_jobs(who, traces)  # what running ones wrote meanwhile
 
     def train(
         self, name: str, base: str = "", settings: Mapping[str, object] | None = None, tick: Tick = silent
     ) -> Identity:
         """Learns a person into weights of their own, or goes on where an earlier training stopped."""
         self.check_training(name, base, settings)
-        person = self.person(name)
-        return self._engine("lora", base, [person], settings).learn(person, tick)
+        workspace, who = self.tools.workspace, slug(name)
+        since = workspace.generation()
+        with workspace.under_way((who,), since):
+            person = self.person(name)
+            engine = self._engine("lora", base, [person], settings)
+            return engine.learn(person, self._present((who,), since, tick))
 
     def training(self, name: str) -> Training | None:
         """How far the newest training of a person has come: its curve of likeness and the pictures on the way."""
@@ -375,7 +415,7 @@ class Studio:
         likenesses = [_worth(verdicts) for _, verdicts in before.values()]
         if not (stopped := pool.stop(goal, likenesses)):
             for judged in self.shoot(sitting, left, tick):
-                show(self.store(folder, judged, format))
+                show(self.store(sitting, folder, judged, format))
                 likenesses.append(_worth(judged.marked))
                 if stopped := pool.stop(goal, likenesses):
                     break
@@ -420,6 +460,20 @@ class Studio:
         given = {"template": template, "pose": pose, "start": start, "mask": mask}
         self.check(request, [name for name, picture in given.items() if picture])
         request = replace(request, engine=request.engine or self.app.engine, seed=resolve_seed(request.seed))
+        slugs, since = [slug(name) for name in request.people], self.tools.workspace.generation()
+        with self.tools.workspace.under_way(slugs, since):
+            return self._prepared(request, template, self._present(slugs, since, tick), pose, start, mask, since)
+
+    def _prepared(
+        self,
+        request: Request,
+        template: Path | None,
+        tick: Tick,
+        pose: Mapping[str, Path] | None,
+        start: Path | None,
+        mask: Path | None,
+        since: str,
+    ) -> Sitting:
         people = [self.person(name) for name in request.people]
         engine = self._engine(request.engine, request.base, people)
         style = mannered(self.style(request.style), engine.card.manner)
@@ -437,6 +491,7 @@ class Studio:
             slots=slots,
             identities=tuple(engine.learn(person, tick) for person in people),
             references=tuple(self._reference(person) for person in people),
+            since=since,
             shots=plan(replace(request, count=request.budget or request.count), style, *words(request, style, people)),
             words=tuple(words(request, style, [who]) for who in people) if canvas is not None and people[1:] else (),
             fusion=fuse,
@@ -467,14 +522,14 @@ class Studio:
         """Where the portraits of this sitting go: a new folder, or the one that is named so already."""
         return self.tools.workspace.new_run(slug(sitting.request.people[0]), run)
 
-    def store(self, folder: Path, judged: Judged, format: str = "png") -> Path:
+    def store(self, sitting: Sitting, folder: Path, judged: Judged, format: str = "png") -> Path:
         """Keeps a portrait in its run, until `choose` among those the judge has it not chosen."""
         portrait = judged.portrait
 
         def write(to: Path) -> None:
             provenance.save(to, portrait.pixels, portrait.recipe, format, generated=not portrait.slots)
 
-        return self.tools.workspace.save_portrait(folder, portrait, judged.marked, format, write)
+        return self.tools.workspace.save_portrait(folder, portrait, judged.marked, format, write, sitting.since)
 
     def stored(self, folder: Path) -> dict[str, tuple[Path, tuple[Verdict, ...]]]:
         """What a run has already, by id: the picture and its verdicts."""
@@ -638,6 +693,15 @@ class Studio:
                     "Add more photos, or choose another engine.",
                 )
         return engine
+
+    def _present(self, slugs: Sequence[str], since: str, tick: Tick) -> Tick:
+        """`tick`, stopping as soon as one of these people is forgotten."""
+
+        def checked(stage: str, done: int, total: int) -> None:
+            self.tools.workspace.check_present(slugs, since)
+            tick(stage, done, total)
+
+        return checked
 
     def _fusion(self, request: Request, people: Sequence[Person], tick: Tick) -> fusion.Fusion | None:
         if not (strength := fusion.asked(request.options, request.engine)):

@@ -350,6 +350,7 @@ class Job:
     error: str  # what went wrong
     next_step: str
     attempt: int  # 1 the first time
+    generation: str = ""  # of the owner's workspace when it was submitted; see store.tombstones
     created: datetime  # UTC, as all times
     started: datetime | None
     seen: datetime | None  # last sign of life

@@ -109,10 +109,13 @@ class Painter:
     def person(self, name):
         return self.tools.workspace.load_person(name.lower())
 
-    def enrol(self, name, paths, *, consent_by, purpose, tick):
+    def people_here(self):
+        return self.tools.workspace.list_people()
+
+    def enrol(self, name, paths, *, consent_by, purpose, since, tick):
         if not (consent_by and purpose):
             raise ConsentMissing("No consent.", "Give it.")
-        self.tools.workspace.save_person(name.lower(), store_kit.person(name), [])
+        self.tools.workspace.save_person(name.lower(), store_kit.person(name), [], since)
         self.enrolled.append((name, consent_by))
 
     def prepare(self, request, template, format, tick):
@@ -121,6 +124,7 @@ class Painter:
         ids = [f"{request.seed}-{index:04d}" for index in range(request.count)]
         return SimpleNamespace(
             request=request,
+            since=self.tools.workspace.generation(),
             id=ids.__getitem__,
             missing=lambda stored: [at for at, id in enumerate(ids) if id not in stored],
         )
@@ -137,7 +141,7 @@ class Painter:
             self.painted.append((sitting.request.people, index))
             yield store_kit.portrait(sitting.id(index), sitting.request.people)
 
-    def store(self, folder, portrait, format):
+    def store(self, sitting, folder, portrait, format):
         return store_kit.keep(self.tools.workspace, folder, portrait)
 
     def choose(self, sitting, folder):

@@ -51,6 +51,15 @@ def count(hands, job, given, tick, show):
 
 
 class Hands:
+    def __init__(self, home):
+        self.home = home
+
+    def folder(self, owner):
+        return self.home / "users" / owner if owner else self.home
+
+    def generation(self, owner):
+        return Workspace(self.folder(owner)).generation()
+
     def seed(self):
         return 7
 
@@ -62,7 +71,7 @@ KINDS = {"count": Kind(arguments=Count, run=count, people=lambda given: (given.w
 
 
 def open_jobs(folder: Path) -> Jobs:
-    return Jobs(folder, KINDS, Hands())  # pyright: ignore
+    return Jobs(folder, KINDS, Hands(folder))  # pyright: ignore
 
 
 @pytest.fixture
@@ -254,7 +263,7 @@ def test_forgetting_a_person_reaches_the_bytes(jobs, tmp_path):
     jobs.submit("count", {"to": str(tmp_path), "who": "Zerlina"})
     other = jobs.submit("count", {"to": str(tmp_path), "who": "Ada"})
     assert jobs.forget("", "zerlina") == 1
-    assert b"erlina" not in (jobs.folder / "records.sqlite").read_bytes()
+    assert b"erlina" not in (jobs.folder / "jobs.sqlite").read_bytes()
     assert [job.id for job in jobs.list()] == [other.id]
 
 
@@ -338,7 +347,7 @@ def test_forgetting_a_person_takes_their_picture_out_of_a_batch(jobs, tmp_path):
     assert jobs.get(job.id).preview
     assert jobs.forget("", "zerlina") == 0
     assert jobs.get(job.id).preview is None
-    assert b"erlina" not in (jobs.folder / "records.sqlite").read_bytes()
+    assert b"erlina" not in (jobs.folder / "jobs.sqlite").read_bytes()
 
 
 def test_a_training_shows_what_it_has_painted_on_its_way(monkeypatch, tmp_path):

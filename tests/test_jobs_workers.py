@@ -55,7 +55,7 @@ def test_workers_finish_what_waits_and_leave_when_their_server_is_killed(env):
     jobs_kit.kill(server)
     until(lambda: not jobs.workers())
     assert all("nobody" in jobs.get(job.id).error for job in waiting)
-    assert f"{waiting[-1].id} judge ended: failed" in (jobs.folder / ".jobs" / "worker.log").read_text()
+    assert f"{waiting[-1].id} judge ended: failed" in (jobs.folder / ".jobs" / "worker-cpu.log").read_text()
     until(lambda: not Path(f"/proc/{worker.pid}").exists() or sys.platform != "linux")
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from store_kit import keep, person, portrait, verdict
 
+from facechain.errors import StoreError
+from facechain.store import records
 from facechain.store.workspace import Workspace
 from facechain.types import Score, Verdict
 
@@ -56,6 +58,43 @@ def test_a_database_that_is_no_use_is_made_anew(workspace: Workspace, damage: st
             connection.execute("INSERT INTO portraits VALUES ('x', 'y', 'blue')")
     assert _ids(workspace) == ["1-0001", "1-0000"]
     assert (_count(workspace, "people"), _count(workspace, "portraits"), _count(workspace, "verdicts")) == (2, 2, 3)
+
+
+def test_a_refused_write_deletes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a full disk: the index is read from memory, and its file left as it is."""
+    Workspace(tmp_path).save_person("ada", person("Ada"), [])
+    with sqlite3.connect(tmp_path / "records.sqlite") as connection:
+        connection.execute("CREATE TABLE others (one TEXT)")
+    before = (tmp_path / "records.sqlite").read_bytes()
+
+    def prepared(connection: sqlite3.Connection, _: object) -> None:
+        connection.isolation_level = None
+        if connection.execute("PRAGMA database_list").fetchone()[2]:  # not one in memory
+            connection.execute("PRAGMA max_page_count=2")
+
+    monkeypatch.setattr(records, "_prepared", prepared)
+    workspace = Workspace(tmp_path)
+    keep(workspace, workspace.new_run("ada"), portrait("1-0000"))
+    with monkeypatch.context() as patch:
+        patch.setattr(records.Records, "behind", lambda self: False)
+        with pytest.raises(StoreError, match=r"index"):
+            workspace.portraits()
+    assert [kept.id for kept in workspace.portraits()] == ["1-0000"]
+    with pytest.raises(StoreError, match=r"disk .* is full"):
+        workspace.rebuild()
+    assert (tmp_path / "records.sqlite").read_bytes() == before
+    assert not list(tmp_path.glob("*.damaged-*"))
+    workspace.forget("ada")
+    assert not list(tmp_path.glob("*.sqlite*"))  # it could not be changed, and can be made anew
+
+
+def test_what_is_no_database_is_set_aside_until_somebody_is_forgotten(workspace: Workspace) -> None:
+    _database(workspace).write_bytes(b"A letter to Ada. " * 100)
+    assert _ids(workspace) == ["1-0001", "1-0000"]
+    (aside,) = workspace.folder.glob("records.sqlite.damaged-*")
+    assert aside.read_bytes() == b"A letter to Ada. " * 100
+    workspace.forget("bob")
+    assert not aside.exists()
 
 
 def test_an_older_database_catches_up(workspace: Workspace) -> None:

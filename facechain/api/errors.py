@@ -19,6 +19,7 @@ from facechain.errors import FaceChainError
 STATUSES: tuple[tuple[type[FaceChainError], int], ...] = (
     (errors.PersonMissing, 404),
     (errors.PersonExists, 409),
+    (errors.PersonForgotten, 409),
     (errors.Missing, 404),
     (errors.Conflict, 409),
     (errors.Busy, 503),

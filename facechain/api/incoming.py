@@ -79,14 +79,9 @@ def pictures_of(whose: str, batch: str) -> list[Path]:
 
 
 def sweep() -> None:
-    """Drops pictures whose job is done, and those nobody has used for a day."""
-    for job in bootstrap.jobs().list(states=(JobState.DONE,), limit=200):
-        uploads = Uploads(bootstrap.workspace_folder(job.owner))
-        for path in map(Path, job.arguments.get("paths", ())):
-            if path.parent.parent.name == "uploads" and path.exists():
-                uploads.drop(path.parent.name)
-    for owner in ("", *(user.slug for user in bootstrap.users().list())):
-        Uploads(bootstrap.workspace_folder(owner)).sweep()
+    """Drops pictures, of pages too, that no job needs any more; see `facechain.jobs.retention`."""
+    for owner in bootstrap.owners():
+        bootstrap.jobs().sweep(owner)
 
 
 def _kept(whose: str) -> Uploads:

@@ -8,7 +8,6 @@ from fastapi import APIRouter, Form, Path
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from facechain import bootstrap
 from facechain.api import archives, incoming, pages, schemas
 from facechain.api.auth import MyStudio, Owner
 from facechain.api.errors import responses
@@ -88,8 +87,7 @@ def show_person(person: Who, studio: MyStudio) -> schemas.PersonAndPhotos:
 
 
 @router.delete("/{person}", responses=responses(404))
-def forget_person(person: Who, studio: MyStudio, whose: Owner) -> schemas.Forgotten:
+def forget_person(person: Who, studio: MyStudio) -> schemas.Forgotten:
     """Deletes a person: photos, everything learned, every portrait that shows them, every job about them."""
     portraits = studio.forget(person)
-    bootstrap.jobs().forget(whose, slug(person))
     return schemas.Forgotten(forgotten=slug(person), portraits=portraits)

@@ -1,4 +1,6 @@
-"""Photos on their way in: one folder an upload, in the owner's own workspace, gone when they are enrolled or a day old.
+"""Photos on their way in: one folder an upload, in the owner's own workspace.
+
+When they go is said in `facechain.jobs.retention`.
 
 A file's name and header are checked as it arrives, before anything decodes it.
 """
@@ -9,19 +11,18 @@ import contextlib
 import re
 import shutil
 import threading
-import time
 import unicodedata
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
+from facechain import disk
 from facechain.errors import PhotoError, UserError
 from facechain.photos.read import FORMATS, check_header
 
 MAX_BYTES = 50_000_000
 MAX_FILES = 200
 MAX_TOTAL_BYTES = 2_000_000_000
-KEPT_S = 24 * 3600.0
 
 _PART = ".part"  # ends the name of a file on its way in
 _STEP_BYTES = 2**20  # asked for at once by a file of unknown size
@@ -32,7 +33,7 @@ _BATCH = re.compile(r"[0-9a-f]{16}")
 
 
 class Uploads:
-    """`room` keeps apart what is swept by different rules."""
+    """`room` keeps apart what goes by different rules."""
 
     def __init__(self, workspace: Path, room: str = "uploads") -> None:
         self._folder = workspace / room
@@ -67,7 +68,7 @@ class Uploads:
             target = _begin(folder, safe)
             part = _part(target)
             try:
-                with part.open("wb") as file:
+                with open(part, "wb", opener=disk.private_open) as file:
                     written = 0
                     async for chunk in chunks:
                         written += len(chunk)
@@ -102,11 +103,6 @@ class Uploads:
             self.file(batch, name).unlink()
         else:
             shutil.rmtree(self.folder(batch), ignore_errors=True)
-
-    def sweep(self, older_than_s: float = KEPT_S) -> None:
-        for batch in self._folder.iterdir() if self._folder.is_dir() else ():
-            if time.time() - batch.stat().st_mtime > older_than_s:
-                shutil.rmtree(batch, ignore_errors=True)
 
     @contextlib.contextmanager
     def _room(self, size_bytes: int) -> Iterator[Callable[[int], None]]:

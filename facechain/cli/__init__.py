@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from facechain import __version__
+from facechain import __version__, disk
 from facechain.cli import batch, jobs, make, packs, people, photos, serve, system, users, workspace
 from facechain.cli.text import plain
 from facechain.errors import Cancelled, FaceChainError
@@ -64,6 +64,7 @@ def root(
 
 
 def main() -> None:
+    disk.keep_private()
     sys.exit(guarded(lambda: app(standalone_mode=False)))
 
 

@@ -97,11 +97,12 @@ def work(
     with_parent: Annotated[
         int, typer.Option(help="The process that started it; when that is gone, leave as soon as nothing waits.")
     ] = 0,
+    log: Annotated[bool, typer.Option("--log", help="Log to .jobs/worker-DEVICE.log instead of printing.")] = False,
 ) -> None:
     """Do the jobs, one worker a device, models kept warm. Ctrl-C puts what was being done back into the queue."""
     from facechain.bootstrap import work as run
 
-    run(device, until_idle=until_idle, parent=with_parent, say=lambda line: print(line, flush=True))
+    run(device, until_idle=until_idle, parent=with_parent, log=log, say=lambda line: print(line, flush=True))
 
 
 def leave(kind: str, arguments: Mapping[str, Any], as_json: bool) -> None:

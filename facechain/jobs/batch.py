@@ -71,13 +71,15 @@ def run(
     report: Path,
     *,
     format: str = "png",
+    since: str = "",
     show: Callable[[Path], None] = lambda picture: None,
     tick: Tick = silent,
 ) -> tuple[Outcome, ...]:
     """What became of every order, in their order; also written to `report` as each is finished.
 
-    An order that cannot be done is told of and the others go on. Raises Conflict when this batch is running already,
-    StoreError when the disk refuses.
+    An order that cannot be done is told of and the others go on. `since` is the workspace's generation of when the
+    batch was submitted, by default now: who is forgotten after that is not enrolled again from the photos of an order.
+    Raises Conflict when this batch is running already, StoreError when the disk refuses.
     """
     digest = hashlib.sha256("\n".join(order.run for order in orders).encode()).hexdigest()[:16]
     lock = studio.tools.workspace.folder / ".jobs" / f"batch-{digest}.lock"
@@ -86,7 +88,8 @@ def run(
             stack.enter_context(disk.locked(lock, patience_seconds=0))
         except StoreError:
             raise Conflict("This batch is being made already.", "Wait for it, or stop it first.") from None
-        return _Batch(orders, studio, digest, report, format, show, tick).through(crew)
+        since = since or studio.tools.workspace.generation()
+        return _Batch(orders, studio, digest, report, format, since, show, tick).through(crew)
 
 
 class _Batch:
@@ -97,11 +100,12 @@ class _Batch:
         digest: str,
         report: Path,
         format: str,
+        since: str,
         show: Callable[[Path], None],
         tick: Tick,
     ) -> None:
         self._orders, self._studio, self._format = orders, studio, format
-        self._digest, self._report = digest, report
+        self._digest, self._report, self._since = digest, report, since
         self._show, self._tick = show, tick
         self._outcomes: dict[str, Outcome] = {}  # by run
         self._open: dict[str, set[int]] = {}  # run → shots not yet made
@@ -166,6 +170,7 @@ class _Batch:
                         [Path(order.photos)],
                         consent_by=order.consent_by,
                         purpose=order.purpose,
+                        since=self._since,
                         tick=self._tick,
                     )
                 except ConsentMissing as error:
@@ -178,7 +183,7 @@ class _Batch:
             self._errors[order.run] = done.error
         for judged in done.judged:
             try:
-                self._show(self._studio.store(task.folder, judged, self._format))
+                self._show(self._studio.store(task.sitting, task.folder, judged, self._format))
                 self._made += 1
             except PersonError as error:  # forgotten meanwhile
                 self._errors[order.run] = error

@@ -32,9 +32,13 @@ class Hands(Protocol):
 
     def slug(self, name: str) -> str: ...
 
+    def folder(self, owner: str) -> Path: ...
+
+    def generation(self, owner: str) -> str: ...
+
     def check_batch(self, given: Batch) -> None: ...
 
-    def batch(self, given: Batch, owner: str, tick: Tick, show: Show) -> tuple[Outcome, ...]: ...
+    def batch(self, given: Batch, job: Job, tick: Tick, show: Show) -> tuple[Outcome, ...]: ...
 
 
 class Show(Protocol):
@@ -63,7 +67,12 @@ class Enrol:
 
 def _enrol(hands: Hands, job: Job, given: Enrol, tick: Tick, show: Show) -> Mapping[str, Any]:
     enrolled = hands.studio(job.owner).enrol(
-        given.name, _paths(given.paths), consent_by=given.consent_by, purpose=given.purpose, tick=tick
+        given.name,
+        _paths(given.paths),
+        consent_by=given.consent_by,
+        purpose=given.purpose,
+        since=job.generation,
+        tick=tick,
     )
     person = enrolled.person
     return {
@@ -203,7 +212,7 @@ def _check_batch(hands: Hands, owner: str, given: Batch) -> None:
 
 
 def _batch(hands: Hands, job: Job, given: Batch, tick: Tick, show: Show) -> Mapping[str, Any]:
-    outcomes = hands.batch(given, job.owner, tick, show)
+    outcomes = hands.batch(given, job, tick, show)
     # Names stay in the report, which is the asker's own: what jobs keep must be forgotten with the person.
     return {"summary": summary(outcomes), "report": str(given.report_path)}
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import secrets
 import sqlite3
 import time
@@ -21,11 +20,13 @@ from typing import Any
 
 from facechain.errors import Conflict, Missing, UserError
 from facechain.jobs import kinds as known
+from facechain.jobs import retention
 from facechain.jobs.bell import Bell
 from facechain.jobs.kinds import Hands, Kind
 from facechain.jobs.line import waiting
 from facechain.jobs.presence import Presence, Worker
 from facechain.jobs.records import Database, has_table, job_of
+from facechain.jobs.retention import Traces
 from facechain.types import Job, JobState
 
 LONGEST_ARGUMENTS = 1_000_000  # characters of JSON
@@ -40,7 +41,7 @@ class Jobs:
         self.folder, self.kinds, self.hands = folder, kinds, hands
         self.database = Database(folder)
         self.presence = Presence(folder)
-        self.bell = Bell(folder, self.database.path)
+        self.bell = Bell(self.database)
 
     def submit(self, kind: str, arguments: Mapping[str, Any], owner: str = "", key: str = "") -> Job:
         """Puts work into the queue. The same owner and `key` give the same job, however often they are sent.
@@ -57,6 +58,7 @@ class Jobs:
         text = json.dumps(values)
         if len(text) > LONGEST_ARGUMENTS:
             raise UserError(f"The job's arguments are {len(text):,} characters.", "Split it into several jobs.")
+        generation = self.hands.generation(owner)
         people = json.dumps([self.hands.slug(name) for name in self.kinds[kind].people(given)])
         now = time.time()
         id = f"{datetime.fromtimestamp(now, UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
@@ -66,9 +68,9 @@ class Jobs:
                     raise Conflict(f"The key {key!r} was used for another job.", "Use a new key for new work.")
                 return _job(connection, earlier)
             connection.execute(
-                "INSERT INTO jobs (id, kind, owner, people, key, asked, arguments, state, place, created)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (id, kind, owner, people, key, asked, text, JobState.QUEUED, now, now),
+                "INSERT INTO jobs (id, kind, owner, people, key, asked, arguments, generation, state, place, created)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (id, kind, owner, people, key, asked, text, generation, JobState.QUEUED, now, now),
             )
             job = _job(connection, _row(connection, id))
         self.bell.ring()
@@ -179,23 +181,16 @@ class Jobs:
             else:
                 time.sleep(WATCH_SECONDS)
 
-    def forget(self, owner: str, slug: str | None = None) -> int:
-        """Removes the jobs that are about a person of this owner, or all of the owner's; running ones stop.
+    def forget(self, owner: str, slug: str | None = None, traces: Traces | None = None) -> int:
+        """Removes the jobs that are about a person of this owner, or all of the owner's, and the pictures they had.
 
-        A batch is about many and stays; what shows the person is taken out of it. Returns how many were removed.
+        Running ones stop. `traces` are other names of the person and their photos. Returns how many were removed.
         """
-        if not self._any():
-            return 0
-        with self.database.writing() as connection:
-            rows = connection.execute("SELECT id, people FROM jobs WHERE owner = ?", (owner,)).fetchall()
-            doomed = [row["id"] for row in rows if slug is None or slug in json.loads(row["people"])]
-            connection.executemany("DELETE FROM jobs WHERE id = ?", [(id,) for id in doomed])
-            if slug is not None:
-                connection.execute(
-                    "UPDATE jobs SET preview = NULL WHERE owner = ? AND instr(preview, ?)",
-                    (owner, f"{os.sep}people{os.sep}{slug}{os.sep}"),
-                )
-        return len(doomed)
+        return retention.forget(self, owner, slug, traces)
+
+    def sweep(self, owner: str) -> None:
+        """Removes pictures that were given to jobs of this owner and are not needed any more; see `retention`."""
+        retention.sweep(self, owner)
 
     def workers(self) -> tuple[Worker, ...]:
         """Those that live."""

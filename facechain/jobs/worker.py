@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import sqlite3
-import sys
 import threading
 import time
-import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from facechain.errors import Cancelled, FaceChainError
+from facechain.errors import Cancelled, FaceChainError, StoreError
 from facechain.jobs import memory
 from facechain.jobs.kinds import read
 from facechain.jobs.line import waiting
+from facechain.jobs.log import log
 from facechain.jobs.presence import Worker
 from facechain.jobs.queue import Jobs
 from facechain.jobs.records import has_table, job_of
@@ -86,9 +86,12 @@ class _Worker:
         self._left.wait(IDLE_SECONDS)
 
     def next(self) -> bool:
-        """Works on a job, if one waits."""
-        self._jobs.bury()
-        return self._jobs.bell.answer(self._serve, self._waiting())
+        """Works on a job, if one waits. A queue that cannot be used, such as for a full disk, is tried again."""
+        before = self.worked
+        with _told():
+            self._jobs.bury()
+            self._jobs.bell.answer(self._serve, self._waiting())
+        return self.worked > before
 
     def _waiting(self) -> int:
         if not self._jobs.database.there():
@@ -97,7 +100,10 @@ class _Worker:
             return len(waiting(connection)) if has_table(connection) else 0
 
     def _serve(self) -> None:
-        if (job := self._claim()) is None:
+        job = None
+        with _told():  # huey would swallow it
+            job = self._claim()
+        if job is None:
             return
         self.worked += 1
         self._say(f"{job.id} {job.kind} started.")
@@ -152,7 +158,7 @@ class _Run:
                     error="The machine ran out of memory.",
                     next_step="Try again; if it comes back, ask for smaller pictures.",
                 )
-            traceback.print_exc(file=sys.stderr)
+            log.exception("%s %s", self._job.id, self._job.kind)
             return self._end(
                 JobState.FAILED,
                 error=f"Our fault, sorry: {type(error).__name__}: {error}.",
@@ -183,14 +189,21 @@ class _Run:
         self._at["preview"] = str(picture)
 
     def _write(self) -> None:
-        columns = ", ".join(f"{name} = ?" for name in self._at)
         with self._jobs.database.writing() as connection:
+            self._check_preview()
+            columns = ", ".join(f"{name} = ?" for name in self._at)
             mine = connection.execute(
                 f"UPDATE jobs SET {columns}, seen = ? WHERE id = ? AND worker = ? AND state = ? RETURNING cancelling",
                 (*self._at.values(), time.time(), self._job.id, self._me.id, JobState.RUNNING),
             ).fetchone()
         self._at.pop("preview", None)  # said once: it may show somebody who is forgotten before the next time
         self._heed(mine)
+
+    def _check_preview(self) -> None:
+        """Drops one that was deleted meanwhile, in the transaction that writes it: forgetting deletes the picture first
+        and then clears what the records say of it."""
+        if not Path(self._at.get("preview", "")).is_file():
+            self._at.pop("preview", None)
 
     def _look(self) -> None:
         with self._jobs.database.reading() as connection:
@@ -209,22 +222,33 @@ class _Run:
 
     def _beat(self, ended: threading.Event) -> None:
         while not ended.wait(BEAT_SECONDS):
-            with self._jobs.database.writing() as connection:
+            with _told(), self._jobs.database.writing() as connection:
                 connection.execute(
                     "UPDATE jobs SET seen = ? WHERE id = ? AND worker = ? AND state = ?",
                     (time.time(), self._job.id, self._me.id, JobState.RUNNING),
                 )
 
     def _end(self, state: JobState, **values: Any) -> str:
-        values = {**self._at, **values}
-        columns = "".join(f", {name} = ?" for name in values)
+        """Writes how it ended; where the disk refuses, until it does not, or a job that has ended would seem to run."""
+        while True:
+            try:
+                return self._write_end(state, **values)
+            except StoreError as error:
+                log.error("%s", error)
+                if self._left.wait(BEAT_SECONDS):
+                    raise
+
+    def _write_end(self, state: JobState, **values: Any) -> str:
         with self._jobs.database.writing() as connection:
+            self._check_preview()
+            told = {**self._at, **values}
+            columns = "".join(f", {name} = ?" for name in told)
             connection.execute(
                 f"UPDATE jobs SET state = ?, ended = ?, cancelling = 0{columns}"
                 " WHERE id = ? AND worker = ? AND state = ?",
-                (state, time.time(), *values.values(), self._job.id, self._me.id, JobState.RUNNING),
+                (state, time.time(), *told.values(), self._job.id, self._me.id, JobState.RUNNING),
             )
-        return f"ended: {state}{'. ' + values['error'] if 'error' in values else ''}"
+        return f"ended: {state}"
 
     def _back(self) -> str:
         """To the head of its owner's line, as if it had not been started."""
@@ -239,6 +263,15 @@ class _Run:
             )
         self._jobs.bell.ring()
         return "goes back into the queue"
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Logs that the records cannot be used, such as for a full disk; whoever asks tries again later."""
+    try:
+        yield
+    except StoreError as error:
+        log.error("%s", error)
 
 
 def _is_hunger(error: Exception) -> bool:

@@ -236,7 +236,7 @@ class Packs:
         targets = {file: self._target(pack, file) for file in group}
         parts = {file: target.with_name(f"{target.name}.{key}.part") for file, target in targets.items()}
         for part in parts.values():
-            part.parent.mkdir(parents=True, exist_ok=True)
+            disk.make_shared(part.parent)
         resumed = any(part.is_file() for part in parts.values())
         obtain(source, {file.path: parts[file] for file in group}, {file.path: file.bytes for file in group}, errand)
         hashes = {file: sha256_of(part, f"{pack.id}: checking", tick) for file, part in parts.items()}
@@ -248,6 +248,7 @@ class Packs:
                     return self._bring(pack, group, source, tick)
                 raise WrongBytes(f"{file.path} from {source.label}", promised, hashes[file])
         for file, target in targets.items():
+            disk.share(parts[file])
             disk.move(parts[file], target)
             for left in target.parent.glob(f"{glob.escape(target.name)}.*.part"):
                 left.unlink()
@@ -282,6 +283,7 @@ class Packs:
         path = self.folder / pack.id / RECORD
         part = path.with_name(f"{RECORD}.part")
         part.write_text(json.dumps({name: asdict(one) for name, one in sorted(record.items())}, indent=1), "utf-8")
+        disk.share(part)
         disk.move(part, path)
 
     def _status(self, pack: Pack, known: Sequence[_Fetched | None]) -> Status:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -9,7 +10,7 @@ import re
 import threading
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +27,16 @@ from facechain.types import Consent, Crop, Embedding, Face, Person, Pixels, Pose
 SHEET = "person.json"
 MOST_CROP_PX = MOST_CROP_SIDE_PX**2
 MOST_CROP_BYTES = 8 * MOST_CROP_PX  # PNG of noise (3 bytes a pixel), mask (4), and the small rest
+
+# What the readers of JSON, zip, npy and PNG raise for damaged bytes.
+_DAMAGE = (
+    OSError,
+    KeyError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    SyntaxError,
+)
 
 # numpy parses headers of arrays with `ast`, which CPython 3.11 now and then fails at when several threads do so.
 _reading = threading.Lock()
@@ -60,7 +71,7 @@ def write_person(folder: Path, person: Person, originals: Sequence[Path]) -> Non
     if len(ids) < len(crops):
         raise PersonError("A photo was given twice.", "Give every photo once.")
     for name in ("photos", "crops", "portraits"):
-        (folder / name).mkdir()
+        (folder / name).mkdir(mode=0o700)
     for original in originals:
         data = original.read_bytes()
         photo_id = hashlib.sha256(data).hexdigest()
@@ -86,8 +97,8 @@ def write_person(folder: Path, person: Person, originals: Sequence[Path]) -> Non
 
 def read_person(folder: Path) -> Person:
     """Raises StoreError when the files are damaged."""
-    sheet = read_sheet(folder)
-    try:
+    with _whole(folder):
+        sheet = read_sheet(folder)
         return Person(
             name=sheet["name"],
             crops=tuple(_read_crop(folder / "crops" / f"{photo_id}.npz") for photo_id in sheet["crops"]),
@@ -99,49 +110,67 @@ def read_person(folder: Path) -> Person:
             ),
             consent=_consent(sheet),
         )
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise _damaged(folder) from error
 
 
 def read_summary(folder: Path) -> PersonSummary:
     """Reads one small file and counts names. Raises StoreError when that file is damaged."""
-    sheet = read_sheet(folder)
-    try:
+    with _whole(folder):
+        sheet = read_sheet(folder)
         return PersonSummary(
-            name=sheet["name"],
+            name=read_name(folder),
             slug=folder.name,
             photos=len(sheet["crops"]),
             held_out=len(sheet["held_out"]),
             portraits=sum(1 for _ in (folder / "portraits").glob("*/*.json")),
             consent=_consent(sheet),
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(folder) from error
+
+
+def read_name(folder: Path) -> str:
+    """Raises StoreError when the sheet is damaged."""
+    with _whole(folder):
+        name = read_sheet(folder)["name"]
+        if not isinstance(name, str):
+            raise TypeError("a name is text")
+        return name
 
 
 def read_photos(folder: Path) -> tuple[KeptPhoto, ...]:
     """Every photo of a person, those to learn from first. Raises StoreError when the files are damaged."""
-    sheet = read_sheet(folder)
-    try:
+    with _whole(folder):
+        sheet = read_sheet(folder)
         return tuple(
             _read_photo(folder / "crops" / f"{photo_id}.npz", held_out=kind == "held_out")
             for kind in ("crops", "held_out")
             for photo_id in sheet[kind]
         )
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise _damaged(folder) from error
+
+
+def photo_ids(folder: Path) -> Iterator[str]:
+    """As the files are named, so also of a damaged person."""
+    for path in (*folder.glob("photos/*"), *folder.glob("crops/*.npz")):
+        yield path.stem
+
+
+def photo_names(folder: Path) -> Iterator[str]:
+    """Of the files that the person was made from, as far as they can be read."""
+    for path in folder.glob("crops/*.npz"):
+        with contextlib.suppress(*_DAMAGE):
+            yield _read_photo(path, held_out=False).name
 
 
 def read_crop_png(folder: Path, photo_id: str) -> bytes:
     """The picture engines learn from, as PNG. Raises PersonError when there is no such photo."""
-    return _arrays(_crop(folder, photo_id), "png")["png"].tobytes()
+    with _whole(folder):
+        return _arrays(_crop(folder, photo_id), "png")["png"].tobytes()
 
 
 def described(folder: Path, photo_id: str, caption: str, tags: tuple[Tag, ...]) -> bytes:
     """The crop's file with another caption and other tags. Raises PersonError when there is no such photo."""
-    arrays = _arrays(_crop(folder, photo_id))
-    about = json.loads(arrays["about"].tobytes())
-    about |= {"caption": caption, "tags": [asdict(tag) for tag in tags]}
+    with _whole(folder):
+        arrays = _arrays(_crop(folder, photo_id))
+        about = json.loads(arrays["about"].tobytes())
+        about |= {"caption": caption, "tags": [asdict(tag) for tag in tags]}
     return _npz({**arrays, "about": np.frombuffer(json.dumps(about).encode(), np.uint8)})
 
 
@@ -180,20 +209,25 @@ def _read_photo(path: Path, held_out: bool) -> KeptPhoto:
 
 
 def read_sheet(folder: Path) -> dict[str, Any]:
-    try:
+    """Raises StoreError when it is damaged."""
+    with _whole(folder):
         return json.loads((folder / SHEET).read_bytes())
-    except (OSError, ValueError) as error:
-        raise _damaged(folder) from error
 
 
 def _consent(sheet: dict[str, Any]) -> Consent:
     return Consent(**{**sheet["consent"], "when": datetime.fromisoformat(sheet["consent"]["when"])})
 
 
-def _damaged(folder: Path) -> StoreError:
-    return StoreError(
-        f"The files in {folder} are damaged.", f"Remove them with `facechain people forget {folder.name}`, then add."
-    )
+@contextlib.contextmanager
+def _whole(folder: Path) -> Iterator[None]:
+    """Raises StoreError for what damaged files make their readers raise."""
+    try:
+        yield
+    except _DAMAGE as error:
+        raise StoreError(
+            f"The files in {folder} are damaged.",
+            f"Restore them from a backup, or remove them with `facechain people forget {folder.name}`, then add.",
+        ) from error
 
 
 def _ending(original: Path) -> str:

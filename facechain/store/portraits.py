@@ -76,6 +76,14 @@ def read_portrait(sidecar: Path) -> KeptPortrait:
         raise StoreError(f"{sidecar} is damaged.", "Delete it and the picture beside it.") from error
 
 
+def may_show(sidecar: Path, slug: str) -> bool:
+    """Whether the picture shows this person, as far as is known: a damaged sidecar may have named anybody."""
+    try:
+        return slug in json.loads(sidecar.read_bytes())["slugs"]
+    except (OSError, KeyError, TypeError, ValueError):
+        return True
+
+
 def sidecars(people: Path) -> Iterator[tuple[Path, str]]:
     """Every portrait's sidecar, and a stamp that changes when it does; only those whose picture is there."""
     for run in people.glob("*/portraits/*/"):

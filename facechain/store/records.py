@@ -1,13 +1,16 @@
 """An index of the workspace in a database: SQLite in the workspace, or whatever SQLAlchemy is given.
 
-The folders are the truth. `sync` reads what is new there and drops what is gone, so a missing, older or foreign
-database costs one pass over the sidecars and nothing else.
+The folders are the truth. `sync` reads what is new there and drops what is gone, so a missing or older database costs
+one pass over the sidecars and nothing else. Of one with other tables ours are made anew; a file that is damaged, or no
+database, is set aside. Whatever else SQLite refuses, such as for a full disk, is told and changes nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import logging
+import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime
@@ -19,12 +22,14 @@ import sqlalchemy as sa
 from sqlalchemy import event, exc
 from sqlalchemy.pool import NullPool, StaticPool
 
+from facechain import disk
 from facechain.errors import StoreError
-from facechain.store.people import SHEET, read_summary
+from facechain.store.people import SHEET, PersonSummary, read_summary
 from facechain.store.portraits import KeptPortrait, read_portrait, sidecars
 from facechain.types import Call, Verdict
 
 BUSY_SECONDS = 60
+_log = logging.getLogger("facechain.store")
 _AT_ONCE = 500  # rows a statement names; SQLite's oldest limit is 999
 
 _tables = sa.MetaData()
@@ -93,6 +98,13 @@ verdicts = sa.Table(
     sa.Column("warp", sa.Float),
 )
 
+damaged = sa.Table(
+    "damaged",  # what could not be read, so that it is tried again only when it changes
+    _tables,
+    sa.Column("file", sa.String(300), primary_key=True),
+    sa.Column("stamp", sa.String(60), nullable=False),
+)
+
 
 def _new_engine(url: str) -> sa.Engine:
     is_sqlite = url.startswith("sqlite")
@@ -137,24 +149,27 @@ class Records:
             self.rebuild()
 
     def rebuild(self) -> None:
-        """Starts over from the folders. Tables that are not ours, such as that of the jobs, stay."""
+        """Starts over from the folders. Tables that are not ours stay, a damaged file is set aside."""
         try:
             with self._connection(writing=True) as connection:
                 _tables.drop_all(connection)
+            self._sync()
         except _Foreign:
             if not (self._is_file and self._engine.url.database):
                 raise
-            for ending in ("", "-journal"):  # not a database at all
-                Path(self._engine.url.database + ending).unlink(missing_ok=True)
-        self._sync()
+            database = Path(self._engine.url.database)
+            database.with_name(f"{database.name}-journal").unlink(missing_ok=True)
+            _log.warning("The index was damaged and is made anew; the old one is %s.", disk.set_aside(database).name)
+            self._sync()
 
-    def forget(self, slug: str, files: Sequence[str]) -> None:
-        """Removes a person and the portraits with these sidecars (relative to the workspace), down to the bytes."""
+    def forget(self, slug: str) -> None:
+        """Removes a person and what is no longer in the folders, down to the bytes."""
         self.sync()
         with self._connection(writing=True) as connection:
             connection.execute(people.delete().where(people.c.slug == slug))
-            rows = connection.execute(sa.select(portraits.c.file).where(portraits.c.slug == slug)).scalars()
-            _drop(connection, portraits, {*files, *rows})
+            own = sa.select(portraits.c.file).where(portraits.c.slug == slug)
+            _drop(connection, portraits, connection.execute(own).scalars().all())
+            connection.execute(damaged.delete().where(damaged.c.file.startswith(f"people/{slug}/", autoescape=True)))
         if self._is_file:
             with self._connection() as connection:
                 connection.execute(sa.text("VACUUM"))
@@ -241,12 +256,16 @@ class Records:
     def _rows(self, table: sa.Table, file: str, stamp: str) -> list[tuple[sa.Table, list[dict[str, Any]]]]:
         key = {"file": file, "stamp": stamp}
         path = self._folder / file
-        if table is people:
-            who = read_summary(path.parent)
+        try:
+            read = read_summary(path.parent) if table is people else read_portrait(path)
+        except StoreError:
+            return [(damaged, [key])]
+        if isinstance(read, PersonSummary):
+            who = read
             agreed = {"consent_by": who.consent.given_by, "consent_when": who.consent.when.isoformat()}
             counts = {"slug": who.slug, "name": who.name, "photos": who.photos, "held_out": who.held_out}
             return [(people, [{**key, **counts, **agreed}])]
-        kept = read_portrait(path)
+        kept = read
         row = {
             **key,
             **{name: getattr(kept, name) for name in ("id", "slug", "run", "recipe")},
@@ -271,16 +290,17 @@ class Records:
                     connection.exec_driver_sql("BEGIN IMMEDIATE")
                 yield connection
         except (exc.DatabaseError, exc.InterfaceError) as error:
-            why = str(error.orig)
-            if "full" in why:
-                raise StoreError(f"The disk holding {self._folder} is full.", "Free some space.") from error
-            if "readonly" in why or "unable to open" in why or "locked" in why:
-                raise StoreError(f"The records cannot be written: {why}.", "Check the workspace folder.") from error
-            raise _Foreign(f"The records cannot be used: {why}.", "Check the database.") from error
+            raise self._told(error.orig) from error
+
+    def _told(self, error: BaseException | None) -> StoreError:
+        """What the database said, as one of ours."""
+        if disk.is_damage(error) or getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_ERROR:
+            return _Foreign(f"The index cannot be used: {error}.", "Run it again: it is made anew.")
+        return disk.refused(error, self._folder)
 
 
 class _Foreign(StoreError):
-    """Not a database, or one with other tables than ours."""
+    """Not a database, a damaged one, or one with other tables than ours."""
 
 
 def _prepared(connection: Any, _: object) -> None:
@@ -291,7 +311,10 @@ def _prepared(connection: Any, _: object) -> None:
 
 def _changes(connection: sa.Connection, table: sa.Table, files: dict[str, str]) -> tuple[set[str], set[str]]:
     """Files to be read, and files that are gone."""
-    known = {row.file: row.stamp for row in connection.execute(sa.select(table.c.file, table.c.stamp))}
+    sheets = damaged.c.file.like(f"%/{SHEET}")
+    unread = sa.select(damaged.c.file, damaged.c.stamp).where(sheets if table is people else ~sheets)
+    read = sa.select(table.c.file, table.c.stamp)
+    known = {row.file: row.stamp for query in (unread, read) for row in connection.execute(query)}
     new = {file for file, stamp in files.items() if known.get(file) != stamp}
     return new, known.keys() - files.keys()
 
@@ -300,7 +323,7 @@ def _drop(connection: sa.Connection, table: sa.Table, files: Iterable[str]) -> N
     listed = sorted(files)
     for start in range(0, len(listed), _AT_ONCE):
         some = listed[start : start + _AT_ONCE]
-        for target in (shown, verdicts, table) if table is portraits else (table,):
+        for target in (shown, verdicts, damaged, table) if table is portraits else (damaged, table):
             connection.execute(target.delete().where(target.c.file.in_(some)))
 
 

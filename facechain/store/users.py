@@ -109,7 +109,7 @@ class Users:
     @contextlib.contextmanager
     def _changing(self) -> Iterator[list[_Entry]]:
         with disk.errors(self._folder, "FACECHAIN_WORKSPACE"):
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with disk.locked(self._folder / ".users.lock"):
                 entries = list(self._entries())
                 yield entries

@@ -6,8 +6,12 @@ people/<slug>/crops/<photo id>.npz            what intake made of them
 people/<slug>/portraits/<run>/<id>.png .json  pictures with their sidecars
 signing.key                                   signs exports and backups; made when first needed, never exported
 records.sqlite                                an index of all this; may be deleted at any time
-.staging/<token>/ <token>.lock                being built; moved into place when whole, swept when its lock is free
+.forgotten.json                               who was forgotten lately, as keyed hashes
+.staging/<marks>.<token>/ and .lock           being built; moved into place when whole, swept when its lock is free
 .lock                                         held by whoever changes any of the above
+
+Folders are the user's alone (0700), and so are files (0600). What is damaged is listed by `damaged` and left where it
+is: nothing that concerns others stops for it, and `forget` deletes it.
 """
 
 from __future__ import annotations
@@ -17,14 +21,14 @@ import json
 import secrets
 import shutil
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from facechain import disk
-from facechain.errors import Conflict, Missing, PersonError, PersonExists, PersonMissing, StoreError
+from facechain.errors import Conflict, Missing, PersonError, PersonExists, PersonMissing, StoreError, UserError
 from facechain.protocols import Tick, silent
 from facechain.store.learned import Training, newest_training
 from facechain.store.people import (
@@ -32,22 +36,25 @@ from facechain.store.people import (
     KeptPhoto,
     PersonSummary,
     described,
+    photo_ids,
+    photo_names,
     read_crop_png,
+    read_name,
     read_person,
     read_photos,
-    read_sheet,
     read_summary,
     write_person,
 )
 from facechain.store.portraits import (
     ENDINGS,
     KeptPortrait,
+    may_show,
     orphans,
     read_portrait,
     sidecar_bytes,
-    sidecars,
     with_verdicts,
 )
+from facechain.store.tombstones import Tombstones
 from facechain.types import Person, Portrait, Tag, Verdict
 
 if TYPE_CHECKING:
@@ -56,7 +63,31 @@ if TYPE_CHECKING:
     from facechain.store.check import Finding
     from facechain.store.records import Records
 
-__all__ = ["ImportedPerson", "KeptPhoto", "KeptPortrait", "PersonSummary", "Training", "Workspace"]
+__all__ = ["Damaged", "ImportedPerson", "KeptPhoto", "KeptPortrait", "PersonSummary", "Traces", "Training", "Workspace"]
+
+# Of a workspace, including what jobs and doors keep in it.
+_OURS = (
+    *("people", "users", "uploads", "drops", ".staging", ".jobs", ".lock", ".users.lock"),
+    *("*.sqlite*", ".forgotten.json*", "users.json", "signing.key"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Damaged:
+    """Files of somebody that cannot be read."""
+
+    slug: str  # whose folder they are in
+    what: str
+    next_step: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traces:
+    """How a person's photos may be named elsewhere."""
+
+    names: frozenset[str]  # the person's, as slug and as written
+    photo_ids: frozenset[str]
+    photo_names: frozenset[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,39 +106,82 @@ class Workspace:
         self._staging = folder / ".staging"
         self._database = folder / "records.sqlite"
         self._url = url
+        self._tombstones = Tombstones(folder / ".forgotten.json")
+        self._make_private()
         self._sweep_if_idle()
 
     # ── people ───────────────────────────────────────────────────────────────────────────────────
 
-    def check_free(self, slug: str) -> None:
-        """Raises PersonError when this person is already here."""
+    def generation(self) -> str:
+        """To be taken when work begins that will store something of a person, and given back as `since` then."""
+        with contextlib.suppress(ValueError):
+            return self._tombstones.generation(create=False)
+        with self._alone():
+            return self._tombstones.generation()
+
+    def check_present(self, slugs: Collection[str], since: str) -> None:
+        """Raises PersonForgotten when somebody was forgotten after the generation `since`."""
+        for slug in slugs:
+            self._tombstones.check(slug, since)
+
+    @contextlib.contextmanager
+    def under_way(self, slugs: Collection[str], since: str) -> Iterator[None]:
+        """For work about people: what breaks because they were forgotten meanwhile raises PersonForgotten."""
+        try:
+            yield
+        except (OSError, UserError):
+            self.check_present(slugs, since)
+            raise
+
+    def check_free(self, slug: str, since: str = "") -> None:
+        """Raises PersonExists when this person is here, PersonForgotten when they were forgotten after `since`."""
+        if since:
+            self._tombstones.check(slug, since)
         if self._home(slug).exists():
             raise PersonExists(
                 f"{slug!r} is already in the workspace.",
                 f"Choose another name, or remove them first: facechain people forget {slug}",
             )
 
-    def save_person(self, slug: str, person: Person, originals: Sequence[Path]) -> None:
+    def save_person(self, slug: str, person: Person, originals: Sequence[Path], since: str = "") -> None:
         """Keeps a person, all or nothing. Originals that gave no crop are not kept.
 
-        Raises PersonError when the slug is taken, StoreError when the disk refuses.
+        `since` is the generation of when the work on them began, by default now. Raises PersonExists when the slug is
+        taken, PersonForgotten when they were forgotten since, StoreError when the disk refuses.
         """
-        self.check_free(slug)
-        with self._building() as staging:
-            write_person(staging, person, originals)
-            with self._alone():
-                self.check_free(slug)
-                self._people.mkdir(exist_ok=True)
-                disk.move(staging, self._home(slug))
+        self._add(slug, since, lambda staging: write_person(staging, person, originals))
 
     def load_person(self, slug: str) -> Person:
         """Exactly as saved. Raises PersonError when there is nobody of that slug, StoreError for damaged files."""
         return read_person(self._known(slug))
 
     def list_people(self) -> tuple[PersonSummary, ...]:
-        """Everybody, by name."""
-        found = [read_summary(home) for home in self._homes()]
+        """Everybody whose files can be read, by name; the others are in `damaged_people`."""
+        found = []
+        for home in self._homes():
+            with contextlib.suppress(StoreError):
+                found.append(read_summary(home))
         return tuple(sorted(found, key=lambda person: (person.name.casefold(), person.slug)))
+
+    def damaged_people(self) -> tuple[Damaged, ...]:
+        """By slug."""
+        found = []
+        for home in self._homes():
+            try:
+                read_summary(home)
+            except StoreError as error:
+                found.append(Damaged(slug=home.name, what=error.what, next_step=error.next_step))
+        return tuple(found)
+
+    def damaged_portraits(self) -> tuple[Damaged, ...]:
+        """Portraits whose sidecar cannot be read; reads every one."""
+        found = []
+        for sidecar in sorted(self._people.glob("*/portraits/*/*.json")):
+            try:
+                read_portrait(sidecar)
+            except StoreError as error:
+                found.append(Damaged(slug=sidecar.parents[2].name, what=error.what, next_step=error.next_step))
+        return tuple(found)
 
     def photos(self, slug: str) -> tuple[KeptPhoto, ...]:
         """What is known of each photo of a person, without its pixels."""
@@ -126,26 +200,38 @@ class Workspace:
     def forget(self, slug: str) -> int:
         """Deletes the person, and every portrait of them wherever it is kept; returns how many portraits.
 
-        Interrupted, it can be run again: the person's own folder goes last.
+        What is under way about them is stored no more. Nothing damaged stops it, nor a full disk: the index, which can
+        be made anew, is deleted where it cannot be changed. A portrait that cannot be read may show anybody and goes
+        too. Interrupted, it can be run again: the person's own folder goes last. Raises PersonMissing for nobody.
         """
-        self._known(slug)
+        home = self._home(slug)
         with self._alone():
-            home = self._known(slug)
-            found = [sidecar for sidecar, _ in sidecars(self._people)]
-            own = [sidecar for sidecar in found if home in sidecar.parents]
-            elsewhere = [s for s in found if home not in s.parents and slug in read_portrait(s).slugs]
-            if self._url or self._database.exists():
-                self._records().forget(slug, [sidecar.relative_to(self.folder).as_posix() for sidecar in elsewhere])
-            for sidecar in elsewhere:
-                for ending in ENDINGS.values():
-                    sidecar.with_suffix(ending).unlink(missing_ok=True)
-                sidecar.unlink()
+            marked = self._mark_forgotten(slug)
+            self._known(slug)
+            portraits = 0
+            for sidecar in list(self._people.glob("*/portraits/*/*.json")):
+                own = home in sidecar.parents
+                if own or may_show(sidecar, slug):
+                    pictures = [sidecar.with_suffix(ending) for ending in ENDINGS.values()]
+                    portraits += any(picture.exists() for picture in pictures)
+                    for path in () if own else (*pictures, sidecar):
+                        path.unlink(missing_ok=True)
             for picture in list(orphans(self._people)):
                 picture.unlink()
-            doomed = self._staging / secrets.token_hex(8)
-            disk.move(home, doomed)
-            shutil.rmtree(doomed)
-        return len(own) + len(elsewhere)
+            self._forget_in_index(slug)
+            self._delete(home)
+            if not marked:  # there was no room before
+                self._tombstones.add(slug)
+        return portraits
+
+    def traces(self, slug: str) -> Traces:
+        """As far as the files can be read."""
+        home, names = self._home(slug), {slug}
+        with contextlib.suppress(StoreError):
+            names.add(read_name(home))
+        return Traces(
+            names=frozenset(names), photo_ids=frozenset(photo_ids(home)), photo_names=frozenset(photo_names(home))
+        )
 
     def learned(self, slug: str) -> Path:
         """Where engines keep what they learned of the person; it goes when they are forgotten."""
@@ -188,7 +274,7 @@ class Workspace:
         """
         from facechain.store import archive, bundle, signing
 
-        own = signing.own_fingerprint(self.folder)
+        own, since = signing.own_fingerprint(self.folder), self.generation()
         with self._building() as staging:
             manifest = archive.unpack(
                 source,
@@ -202,8 +288,8 @@ class Workspace:
             slug, person = bundle.adopt(staging, name, slug_of)
             check(person)
             with self._alone():
-                self.check_free(slug)
-                self._people.mkdir(exist_ok=True)
+                self.check_free(slug, since)
+                self._people.mkdir(mode=0o700, exist_ok=True)
                 disk.move(staging, self._home(slug))
                 summary = read_summary(self._home(slug))
         return ImportedPerson(person=summary, signer=manifest.signer, own=manifest.signer == own)
@@ -224,14 +310,17 @@ class Workspace:
         with self._alone():
             named = disk.plain(name) if name else f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
             run = self._known(slug) / "portraits" / named
-            run.mkdir(exist_ok=bool(name))
+            run.mkdir(mode=0o700, exist_ok=bool(name))
             disk.sync(run.parent)  # or a power cut could take the folder, and with it what is in it
             return run
 
     def run(self, folder: Path) -> tuple[KeptPortrait, ...]:
-        """The portraits of one sitting, by id; read from its folder."""
-        found = (sidecar for sidecar in sorted(folder.glob("*.json")))
-        return tuple(kept for kept in map(read_portrait, found) if kept.path.exists())
+        """The portraits of one run that can be read, by id; read from its folder."""
+        kept = []
+        for sidecar in sorted(folder.glob("*.json")):
+            with contextlib.suppress(StoreError):
+                kept.append(read_portrait(sidecar))
+        return tuple(portrait for portrait in kept if portrait.path.exists())
 
     def save_portrait(
         self,
@@ -240,19 +329,23 @@ class Workspace:
         verdicts: tuple[Verdict, ...],
         format: str,
         write: Callable[[Path], None],
+        since: str = "",
     ) -> Path:
         """Keeps a picture, which `write` puts where it is told, and then its sidecar; returns the picture's path.
 
-        `format` is "png", "jpeg" or "webp". Raises PersonError when somebody shown is not, or no longer, here.
+        `format` is "png", "jpeg" or "webp"; `since` is the generation of when the people shown were read, by default
+        now. Raises PersonMissing or PersonForgotten when somebody shown is not, or no longer, here.
         """
         self.check_format(format)
         picture = run / f"{disk.plain(portrait.id)}{ENDINGS[format]}"
         sidecar = picture.with_suffix(".json")
-        with self._building() as staging:
+        since, slugs = since or self.generation(), self._shown(run, portrait)
+        with self._building(slugs, since) as staging:
             write(staging / picture.name)
             with self._alone():
+                self.check_present(slugs, since)
                 people = self._shown(run, portrait)
-                if sidecar.exists():
+                if sidecar.exists() and _is_whole(sidecar):
                     raise StoreError(f"There is already a portrait {portrait.id!r} in {run}.", "Start a new run.")
                 details = sidecar_bytes(portrait, people, verdicts, picture.name, datetime.now(UTC))
                 disk.write(staging / sidecar.name, details)
@@ -266,6 +359,7 @@ class Workspace:
         with self._building() as staging, self._alone():
             if not sidecar.exists():
                 raise Missing(f"There is no portrait {id!r} in {run}.", "It may have been forgotten meanwhile.")
+            read_portrait(sidecar)
             disk.write(staging / sidecar.name, with_verdicts(json.loads(sidecar.read_bytes()), verdicts))
             disk.move(staging / sidecar.name, sidecar)
 
@@ -415,7 +509,56 @@ class Workspace:
         return home
 
     def _homes(self) -> list[Path]:
-        return sorted(sheet.parent for sheet in self._people.glob(f"*/{SHEET}"))
+        return sorted(home for home in self._people.glob("[!.]*") if home.is_dir())
+
+    def _add(self, slug: str, since: str, write: Callable[[Path], None]) -> None:
+        """A person's folder, as `write` fills it."""
+        since = since or self.generation()
+        self.check_free(slug, since)
+        with self._building((slug,), since) as staging:
+            write(staging)
+            with self._alone():
+                self.check_free(slug, since)
+                self._people.mkdir(mode=0o700, exist_ok=True)
+                disk.move(staging, self._home(slug))
+
+    def _mark_forgotten(self, slug: str) -> bool:
+        """Stops what is under way about a person, and deletes what it has built. False when the disk has no room."""
+        mark = ""
+        try:
+            mark = self._tombstones.mark(slug)
+            self._tombstones.add(slug)
+            return True
+        except OSError:
+            return False
+        finally:
+            for left in list(self._staging.iterdir()) if mark else ():
+                if left.is_dir() and mark in left.name.split("."):
+                    self._delete(left)
+
+    def _delete(self, folder: Path) -> None:
+        """Out of everybody's reach at once, then for good."""
+        doomed = self._staging / secrets.token_hex(8)
+        try:
+            disk.move(folder, doomed)
+        except OSError:  # a full disk may have no room for another name
+            doomed = folder
+        with contextlib.suppress(OSError):
+            shutil.rmtree(doomed)
+        if doomed.exists():  # somebody was still writing into it as its name went
+            shutil.rmtree(doomed)
+
+    def _forget_in_index(self, slug: str) -> None:
+        if self._url or self._database.exists():
+            try:
+                self._records().forget(slug)
+            except StoreError:
+                if self._url:
+                    raise
+                for ending in ("", "-journal"):
+                    self._database.with_name(self._database.name + ending).unlink(missing_ok=True)
+        for left in self.folder.glob(f"{self._database.name}{disk.DAMAGED}*"):  # they remember, and are of no use
+            left.unlink()
 
     def _known(self, slug: str) -> Path:
         home = self._home(slug)
@@ -435,7 +578,10 @@ class Workspace:
         """Slug to name of the people a portrait shows, each given by name or slug."""
         if run.parent.parent.parent != self._people or not run.is_dir():
             raise PersonError(f"{run} is not a folder of this workspace.", "The person may have been forgotten.")
-        names = {home.name: read_sheet(home)["name"] for home in self._homes()}
+        names = {}
+        for home in self._homes():
+            with contextlib.suppress(StoreError):
+                names[home.name] = read_name(home)
         slugs = {_tidy(name): slug for slug, name in names.items()} | {slug: slug for slug in names}
         shown = {}
         for person in portrait.people:
@@ -449,23 +595,37 @@ class Workspace:
     def _alone(self) -> Iterator[None]:
         """Holds the workspace against every other writer; for short steps only."""
         with disk.errors(self.folder, "FACECHAIN_WORKSPACE"):
-            self._staging.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._staging.mkdir(mode=0o700, exist_ok=True)
             with disk.locked(self.folder / ".lock"):
                 yield
 
     @contextlib.contextmanager
-    def _building(self) -> Iterator[Path]:
-        """An empty folder to build in, beside others doing the same; removed unless moved into place."""
-        staging = self._staging / secrets.token_hex(8)
-        mine = staging.with_suffix(".lock")
+    def _building(self, slugs: Collection[str] = (), since: str = "") -> Iterator[Path]:
+        """An empty folder to build in, beside others doing the same; removed unless moved into place.
+
+        It is removed as well when one of `slugs` is forgotten; then PersonForgotten is raised.
+        """
         with disk.errors(self.folder, "FACECHAIN_WORKSPACE"), contextlib.ExitStack() as stack:
             with self._alone():
                 self._sweep()
+                self.check_present(slugs, since)
+                marks = [self._tombstones.mark(slug) for slug in slugs]
+                staging = self._staging / ".".join([*marks, secrets.token_hex(8)])
+                mine = self._staging / f"{staging.name}.lock"
                 stack.callback(mine.unlink, missing_ok=True)
                 stack.enter_context(disk.locked(mine))
-                staging.mkdir()
+                staging.mkdir(mode=0o700)
             stack.callback(shutil.rmtree, staging, ignore_errors=True)
-            yield staging
+            with self.under_way(slugs, since):
+                yield staging
+
+    def _make_private(self) -> None:
+        """Also what an earlier version wrote. The folder itself only where nothing else is in it, such as a home's."""
+        found = list(self.folder.iterdir()) if self.folder.is_dir() else []
+        ours = [path for path in found if any(path.match(pattern) for pattern in _OURS)]
+        for path in (*ours, self.folder) if len(ours) == len(found) else ours:
+            disk.make_private(path)
 
     def _sweep(self) -> None:
         """Removes what killed processes were building. Only for who holds the workspace."""
@@ -475,7 +635,7 @@ class Workspace:
                     shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
                 lock.unlink(missing_ok=True)
         for left in self._staging.iterdir():
-            if left.is_dir() and not left.with_suffix(".lock").exists():
+            if left.is_dir() and not left.with_name(f"{left.name}.lock").exists():
                 shutil.rmtree(left, ignore_errors=True)
 
     def _sweep_if_idle(self) -> None:
@@ -500,6 +660,14 @@ class Workspace:
                 records = self._records("sqlite://")
                 records.sync()
         return records
+
+
+def _is_whole(sidecar: Path) -> bool:
+    try:
+        read_portrait(sidecar)
+    except StoreError:
+        return False
+    return True
 
 
 def _tidy(name: str) -> str:

@@ -19,7 +19,8 @@ def save(folder: Path, step: int, tensors: dict[str, Any], optimizer: dict[str, 
 
     sweep(folder)
     part = folder / f".part-{os.getpid()}"
-    part.mkdir(parents=True)
+    folder.mkdir(exist_ok=True)  # not its parents: whoever deleted those wants nothing here
+    part.mkdir()
     save_file({name: value.contiguous() for name, value in tensors.items()}, part / "adapters.safetensors")
     torch.save(optimizer, part / "optimizer.pt")
     (part / "notes.json").write_text(json.dumps({**notes, "step": step}), "utf-8")

@@ -58,7 +58,9 @@ def write_job(job: Job, examples: Sequence[Example]) -> None:
     """job.json comes last, so a folder without it is none. Examples that are there stay: captions may be edited."""
     if not (job.folder / "job.json").is_file():
         shutil.rmtree(job.folder / "examples", ignore_errors=True)
-        (job.folder / "examples").mkdir(parents=True)
+        for folder in (job.folder.parent, job.folder):  # not the person's own, which may have been deleted meanwhile
+            folder.mkdir(exist_ok=True)
+        (job.folder / "examples").mkdir()
         for number, example in enumerate(examples):
             stem = job.folder / "examples" / f"{number:03d}"
             np.savez_compressed(stem.with_suffix(".npz"), pixels=example.pixels, head=example.head)
@@ -95,8 +97,8 @@ def read_examples(folder: Path) -> list[Example]:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """The whole file or none of it, whenever the power goes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """The whole file or none of it, whenever the power goes. The folder above the file's own must be there."""
+    path.parent.mkdir(exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     with part.open("wb") as file:
         file.write(data)

@@ -188,7 +188,7 @@ def _prior(job: Job, pipe: Any, accelerator: Any, tick: Tick) -> list[Example]:
 def _take_up(job: Job, learner: Learner, curve: Curve) -> tuple[int, list[float], Curve]:
     """Where the last whole checkpoint left off."""
     folder = job.folder / "checkpoints"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     if not (found := checkpoints.listed(folder)):
         return 0, [], curve
     tensors, moments, notes = checkpoints.load(found[-1])

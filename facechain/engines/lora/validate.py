@@ -80,6 +80,7 @@ def candidate(job: Job, step: int) -> dict[str, Any]:
 def _keep_candidate(job: Job, adapters: Adapters, step: int) -> None:
     from safetensors.torch import save
 
+    (job.folder / "validation").mkdir(exist_ok=True)
     write_whole(_weights(job, step), save(adapters.state()))
 
 
