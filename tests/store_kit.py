@@ -82,6 +82,6 @@ def keep(workspace: Workspace, run: Path, made: Portrait, format: str = "png") -
 
 
 def files(folder: Path) -> set[str]:
-    """Everything but the lock and the places for work under way."""
-    found = (path.relative_to(folder).as_posix() for path in folder.rglob("*"))
-    return {name for name in found if name not in (".lock", ".staging")}
+    """Everything but what a workspace keeps about work under way."""
+    found = (path.relative_to(folder) for path in folder.rglob("*"))
+    return {path.as_posix() for path in found if path.name not in (".lock", ".staging", ".forgotten.json")}

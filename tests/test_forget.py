@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -154,7 +155,8 @@ def test_a_workspace_that_was_removed_takes_nothing_from_before(workspace):
 
 @pytest.fixture
 def jobs(workspace: Workspace) -> Jobs:
-    return Jobs(workspace.folder, kinds.KINDS, Hands(workspace.folder))  # pyright: ignore
+    unchecked = {name: replace(kind, check=lambda *_: None) for name, kind in kinds.KINDS.items()}
+    return Jobs(workspace.folder, unchecked, Hands(workspace.folder))  # pyright: ignore
 
 
 def upload(jobs: Jobs, room: str, batch: str, *names: str) -> list[str]:
