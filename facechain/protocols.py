@@ -30,6 +30,7 @@ class FaceReader(Protocol):
 
     recogniser: str  # names the embeddings, e.g. "sface_2021dec"
     unit_norm: bool
+    upright_score: float  # detector score, 0…1, that a face only reaches standing upright
 
     def detect(self, pixels: Pixels) -> tuple[Face, ...]:
         """Faces without embeddings, left to right."""

@@ -6,7 +6,7 @@ import contextlib
 import io
 import time
 from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO
 
@@ -34,6 +34,7 @@ from facechain.photos.crop import Framing
 from facechain.photos.intake import Intake, intake
 from facechain.photos.intake import Tools as IntakeTools
 from facechain.photos.read import find, read
+from facechain.photos.upright import Found, find_faces, turned
 from facechain.portraits import fusion, guide, pool, provenance, scene
 from facechain.portraits.export import copy_all, zip_all
 from facechain.portraits.finish import finish
@@ -51,7 +52,20 @@ from facechain.protocols import (
     Tick,
     silent,
 )
-from facechain.types import Call, Face, Person, Pixels, Portrait, Rejection, Request, Shot, Style, Tag, Verdict
+from facechain.types import (
+    Call,
+    Face,
+    Note,
+    Person,
+    Pixels,
+    Portrait,
+    Rejection,
+    Request,
+    Shot,
+    Style,
+    Tag,
+    Verdict,
+)
 
 if TYPE_CHECKING:
     from facechain.packs.fetch import Packs
@@ -108,6 +122,7 @@ class Album:
     persons: tuple[tuple[str, ...], ...]
     left_out: tuple[str, ...]
     rejections: tuple[Rejection, ...]
+    notes: Mapping[str, tuple[Note, ...]]  # of photos there is something to say about
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +133,7 @@ class Result:
     path: Path
     verdicts: tuple[Verdict, ...]
     engine: str = ""  # that made it, if it was made here
+    notes: tuple[Note, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -136,6 +152,7 @@ class Sitting:
     since: str  # the workspace's generation before the people were read
     words: tuple[tuple[str, str], ...] = ()  # prompt and negative of each, when several are painted one by one
     fusion: fusion.Fusion | None = None
+    notes: Mapping[str, tuple[Note, ...]] = field(default_factory=dict)  # on template, pose and start, by file name
 
     def id(self, index: int) -> str:
         """Of the portrait this shot becomes."""
@@ -169,6 +186,7 @@ class Made:
     seed: int
     results: tuple[Result, ...]
     summary: str
+    notes: Mapping[str, tuple[Note, ...]] = field(default_factory=dict)  # on template, pose and start, by file name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,18 +221,20 @@ class Studio:
 
     def sort_album(self, paths: Sequence[Path], tick: Tick = silent) -> Album:
         """A mixed album sorted into persons."""
-        names, faces, rejected = [], [], []
+        names, faces, rejected, notes = [], [], [], {}
         for seen in look(self._photos(paths), self.tools.reader(), tick):
             if isinstance(seen, Rejection):
                 rejected.append(seen)
             else:
                 names.append(seen.photo_name)
                 faces.append(seen.faces)
+                notes |= {seen.photo_name: seen.notes} if seen.notes else {}
         sorted_ = cluster(faces, tick=tick)
         return Album(
             persons=tuple(tuple(names[where.photo] for where in person) for person in sorted_.persons),
             left_out=tuple(names[where.photo] for where in sorted_.left_out),
             rejections=tuple(rejected),
+            notes=notes,
         )
 
     def enrol(
@@ -477,9 +497,10 @@ class Studio:
         people = [self.person(name) for name in request.people]
         engine = self._engine(request.engine, request.base, people)
         style = mannered(self.style(request.style), engine.card.manner)
-        canvas, faces, slots = self._canvas(engine.card, request, style, template)
-        asked, request = request, self._guided(request, style, engine.card, pose or {}, canvas)
-        request = _begun(request, start, mask)
+        notes: dict[str, tuple[Note, ...]] = {}
+        canvas, faces, slots = self._canvas(engine.card, request, style, template, notes)
+        asked, request = request, self._guided(request, style, engine.card, pose or {}, canvas, notes)
+        request = self._begun(request, start, mask, notes)
         engine.check(style, {**style.options, **request.options})
         fuse = self._fusion(asked, people, tick)
         return Sitting(
@@ -495,6 +516,7 @@ class Studio:
             shots=plan(replace(request, count=request.budget or request.count), style, *words(request, style, people)),
             words=tuple(words(request, style, [who]) for who in people) if canvas is not None and people[1:] else (),
             fusion=fuse,
+            notes=notes,
         )
 
     def shoot(self, sitting: Sitting, indexes: Sequence[int], tick: Tick = silent) -> Iterator[Judged]:
@@ -566,7 +588,13 @@ class Studio:
             summary += f" {stopped}"
         if not kept:
             summary += " None was like the person: add photos closer to the template's pose, or take another template."
-        return Made(folder=out or folder, seed=request.seed or 0, results=tuple(results), summary=summary)
+        return Made(
+            folder=out or folder,
+            seed=request.seed or 0,
+            results=tuple(results),
+            summary=summary,
+            notes=sitting.notes,
+        )
 
     def judge(self, paths: Sequence[Path], name: str, tick: Tick = silent) -> tuple[Result, ...]:
         """Any pictures, judged against one person."""
@@ -574,14 +602,16 @@ class Studio:
         pictures, results = self._photos(paths), []
         for done, path in enumerate(pictures):
             tick("judging", done, len(pictures))
-            verdict = judge.verdict(read(path).pixels, reference, involved=self._involved(path))
-            results.append(Result(id=path.name, path=path, verdicts=(replace(verdict, why=verdict.call.value),)))
+            photo = self.faces(path).photo
+            verdict = judge.verdict(photo.pixels, reference, involved=self._involved(path))
+            verdicts = (replace(verdict, why=verdict.call.value),)
+            results.append(Result(id=path.name, path=path, verdicts=verdicts, notes=photo.notes))
         tick("judging", len(pictures), len(pictures))
         return tuple(results)
 
-    def faces(self, picture: Path) -> tuple[Face, ...]:
-        """The faces of a picture to paint into, left to right, as `make` numbers them."""
-        return self.tools.reader().detect(read(picture).pixels)
+    def faces(self, picture: Path) -> Found:
+        """A picture to paint into, upright, and its faces, left to right, as `make` numbers them."""
+        return find_faces(read(picture), self.tools.reader(), picture)
 
     # ── what was made ────────────────────────────────────────────────────────────────────────────
 
@@ -711,13 +741,28 @@ class Studio:
             engine=engine, identities=tuple(engine.learn(person, tick) for person in people), strength=strength
         )
 
+    def _opened(self, picture: Path, notes: dict[str, tuple[Note, ...]]) -> Found:
+        """As `faces`; what there is to say about the picture is added to `notes`."""
+        found = self.faces(picture)
+        if found.photo.notes:
+            notes[picture.name] = found.photo.notes
+        return found
+
     def _guided(
-        self, request: Request, style: Style, card: EngineCard, pose: Mapping[str, Path], canvas: Pixels | None
+        self,
+        request: Request,
+        style: Style,
+        card: EngineCard,
+        pose: Mapping[str, Path],
+        canvas: Pixels | None,
+        notes: dict[str, tuple[Note, ...]],
     ) -> Request:
         """With what to follow drawn, as options the engines read; in a template that is the template itself."""
         asked = {name: value for name, value in request.options.items() if name != fusion.OPTION}
         size = style.width_px, style.height_px
-        pictures = {kind: guide.fitted(read(path).pixels, *size) for kind, path in pose.items()}
+        # What is drawn already has no face to tell which way is up.
+        photos = {kind: read(path) if kind else self._opened(path, notes).photo for kind, path in pose.items()}
+        pictures = {kind: guide.fitted(photo.pixels, *size) for kind, photo in photos.items()}
         if canvas is not None:
             if pictures:
                 raise TemplateError(
@@ -732,8 +777,25 @@ class Studio:
         asked |= guide.guides(asked.pop(guide.OPTION, ""), pictures, self.tools.draw)
         return replace(request, options=asked)
 
+    def _begun(
+        self, request: Request, start: Path | None, mask: Path | None, notes: dict[str, tuple[Note, ...]]
+    ) -> Request:
+        """With the pictures to begin from as options the engines read; a mask is turned as its picture is."""
+        given, quarters = {}, 0
+        if start is not None:
+            given["init_image"], _, quarters = self._opened(start, notes)
+        if mask is not None:
+            photo = read(mask)
+            given["mask"] = replace(photo, pixels=turned(photo.pixels, quarters))
+        return replace(request, options={**request.options, **given})
+
     def _canvas(
-        self, card: EngineCard, request: Request, style: Style, template: Path | None
+        self,
+        card: EngineCard,
+        request: Request,
+        style: Style,
+        template: Path | None,
+        notes: dict[str, tuple[Note, ...]],
     ) -> tuple[Pixels | None, tuple[Face, ...], tuple[int, ...]]:
         """The picture to paint into, its faces, and who becomes which; nothing for engines that paint freely."""
         if (template is not None or style.template_pack) and not card.paints_canvas:
@@ -746,15 +808,15 @@ class Studio:
                 f"{card.title} paints one person at a time.", "Give a picture with several faces: --template IMAGE."
             )
         if template is not None:
-            pixels = read(template).pixels
+            picture = template
         elif style.template_pack:
-            pixels = read(self.tools.packs.path(style.template_pack, style.template_file)).pixels
+            picture = self.tools.packs.path(style.template_pack, style.template_file)
         elif card.needs_canvas:
             raise TemplateError(f"{card.title} needs a picture to paint into.", "Give --template IMAGE or --style ID.")
         else:
             return None, (), ()
-        faces = self.tools.reader().detect(pixels)
-        return pixels, faces, scene.assign(faces, request.people, request.slots)
+        photo, faces, _ = self._opened(picture, notes)
+        return photo.pixels, faces, scene.assign(faces, request.people, request.slots)
 
     def _painted(self, sitting: Sitting, shots: Sequence[Shot], tick: Tick) -> Iterator[Portrait]:
         engine, request = sitting.engine, sitting.request
@@ -872,12 +934,6 @@ def _likeness(verdicts: tuple[Verdict, ...]) -> float | None:
     """Of the person least alike; None when a face is missing."""
     found = [v.likeness for v in verdicts]
     return None if None in found else min(v for v in found if v is not None)
-
-
-def _begun(request: Request, start: Path | None, mask: Path | None) -> Request:
-    """With the pictures to begin from as options the engines read."""
-    given = {name: read(path) for name, path in (("init_image", start), ("mask", mask)) if path is not None}
-    return replace(request, options={**request.options, **given})
 
 
 def _veto(verdicts: tuple[Verdict, ...]) -> str:

@@ -89,11 +89,30 @@ class Parts:
 # ── photos ───────────────────────────────────────────────────────────────────────────────────────
 
 
+class NoteKind(StrEnum):
+    """What was done to read a picture that a person may not expect."""
+
+    TURNED = "turned"
+    OTHER_FORMAT = "other_format"
+    LATER_FRAME = "later_frame"
+    RAW_PREVIEW = "raw_preview"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """One remark about how a picture was read; it goes along with whatever becomes of the picture."""
+
+    kind: NoteKind
+    detail: str  # what differs from picture to picture: degrees, format, frame number, size
+    text: str  # an English sentence
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Photo:
     id: str  # sha256 of the file, hex
     name: str  # the file's own name, without folders
     pixels: Pixels
+    notes: tuple[Note, ...] = ()
 
 
 class Reason(StrEnum):
@@ -143,6 +162,7 @@ class Crop:
     photo_px: Points | None = None  # (4, 2) corners of the photo in crop pixels: past them the crop is filled
     tags: tuple[Tag, ...] = ()
     caption: str = ""
+    notes: tuple[Note, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +171,7 @@ class Rejection:
     photo_name: str
     reason: Reason
     advice: str  # one sentence for the person
+    notes: tuple[Note, ...] = ()
 
 
 # ── people ───────────────────────────────────────────────────────────────────────────────────────

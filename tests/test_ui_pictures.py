@@ -13,6 +13,7 @@ import httpx
 import pytest
 from api_kit import fill, picture, serving
 from fastapi import FastAPI
+from PIL import Image
 
 from facechain import bootstrap
 from facechain.api.uploads import MAX_FILES, Uploads
@@ -224,3 +225,12 @@ def test_photos_too_many_to_join_are_refused(tmp_path):
     with pytest.raises(UserError, match="enough for one upload"):
         uploads.join("0" * 16, "1" * 16)
     assert len(uploads.files("0" * 16)) == MAX_FILES
+
+
+def test_a_picture_to_paint_into_is_shown_upright(clients, models):
+    stored, batch = io.BytesIO(), "fedcba9876543210"
+    Image.open(models / "demo-photos" / "obama.jpg").rotate(90, expand=True).save(stored, "JPEG")
+    assert clients[0].post(f"/uploads/{batch}?name=me.jpg", headers=SEND, content=stored.getvalue()).status_code == 200
+    address = f"/pictures/upload/{batch}/me.jpg?w=160"
+    sizes = [Image.open(io.BytesIO(clients[0].get(address + more).content)).size for more in ("", "&upright=1")]
+    assert sizes == [(160, 128), (160, 200)]

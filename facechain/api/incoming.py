@@ -25,7 +25,7 @@ MOST_BYTES = 300 * 2**20  # of one request
 MOST_FILES = MAX_FILES
 _CHUNK = 2**20
 
-Pictures = Annotated[list[UploadFile], File(description="JPEG, PNG, WebP, HEIC, AVIF, TIFF, BMP or GIF.")]
+Pictures = Annotated[list[UploadFile], File(description="JPEG, PNG, WebP, HEIC, AVIF, TIFF, BMP, GIF or RAW.")]
 
 
 @router.post("", status_code=201, responses=responses(413), max_body_size=MOST_BYTES)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import BaseModel, Field
 
-from facechain.types import Call, JobState
+from facechain.types import Call, JobState, NoteKind
 
 if TYPE_CHECKING:
     from facechain.packs.fetch import Status
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from facechain.store.workspace import KeptPhoto, KeptPortrait, PersonSummary
     from facechain.studio import Offer
     from facechain.types import Consent as ConsentValue
+    from facechain.types import Note as NoteValue
     from facechain.types import Style as StyleValue
     from facechain.types import Verdict as VerdictValue
 
@@ -74,6 +75,16 @@ class Tag(BaseModel):
     confidence: float
 
 
+class Note(BaseModel):
+    kind: NoteKind
+    detail: str = Field(description="Degrees, format, frame number or size.")
+    text: str
+
+    @classmethod
+    def of(cls, value: NoteValue) -> Note:
+        return cls(**vars(value))
+
+
 class Photo(BaseModel):
     id: str = Field(description="SHA-256 of the file.")
     name: str
@@ -81,11 +92,13 @@ class Photo(BaseModel):
     quality: float
     caption: str
     tags: list[Tag]
+    notes: list[Note] = Field(description="What was done to read the file, e.g. that it was turned.")
 
     @classmethod
     def of(cls, value: KeptPhoto) -> Photo:
         tags = [Tag(**vars(tag)) for tag in value.tags]
-        return cls(**{**vars(value), "name": readable(value.name), "tags": tags})
+        notes = [Note.of(note) for note in value.notes]
+        return cls(**{**vars(value), "name": readable(value.name), "tags": tags, "notes": notes})
 
 
 class PersonAndPhotos(Person):

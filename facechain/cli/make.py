@@ -89,6 +89,7 @@ def make(
         typer.echo(show.as_json(made))
         return
     show.verdicts(made.results)
+    show.notes(made.notes)
     typer.echo(f"\n{made.summary}\nThey are in {made.folder}")
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from facechain.cli.text import plain
 from facechain.errors import UserError
-from facechain.types import Crop, Rejection
+from facechain.types import Crop, Note, Rejection
 
 if TYPE_CHECKING:
     from facechain.studio import Album, Offer, Result
@@ -159,10 +159,21 @@ def remarks(logger: str) -> Iterator[None]:
 
 def crops(accepted: Sequence[Crop], held_out: Sequence[Crop], rejections: Sequence[Rejection]) -> None:
     """One line a photo: what became of it."""
-    rows = [(c.photo_name, "accepted", f"{c.quality:.2f}", c.caption) for c in accepted]
-    rows += [(c.photo_name, "for the judge", f"{c.quality:.2f}", c.caption) for c in held_out]
-    rows += [(r.photo_name, r.reason.value.replace("_", " "), "", r.advice) for r in rejections]
+    rows = [(c.photo_name, "accepted", f"{c.quality:.2f}", _with_notes(c.caption, c.notes)) for c in accepted]
+    rows += [(c.photo_name, "for the judge", f"{c.quality:.2f}", _with_notes(c.caption, c.notes)) for c in held_out]
+    rows += [(r.photo_name, r.reason.value.replace("_", " "), "", _with_notes(r.advice, r.notes)) for r in rejections]
     table("", ("photo", "result", "quality", "what it shows, or what would help"), rows)
+
+
+def _with_notes(text: str, notes: Sequence[Note]) -> str:
+    return "\n".join((text, *(f"Note: {note.text}" for note in notes)))
+
+
+def notes(pictures: Mapping[str, Sequence[Note]]) -> None:
+    """One line a note, by file name."""
+    for name, said in pictures.items():
+        for note in said:
+            print(plain(f"note on {name}: {note.text}"))
 
 
 def album(persons: Album) -> None:
@@ -170,6 +181,7 @@ def album(persons: Album) -> None:
         print(plain(f"person {number}: {', '.join(names)}"))
     if persons.left_out:
         print(plain(f"left out (too poor to tell who): {', '.join(persons.left_out)}"))
+    notes(persons.notes)
 
 
 def verdicts(results: Sequence[Result]) -> None:
@@ -192,6 +204,7 @@ def verdicts(results: Sequence[Result]) -> None:
     ]
     columns = ("picture", "person", "judge says", "evidence", "likeness", "strangers as close", "copy", "why")
     table("", (*(("engine",) if engines else ()), *columns), rows)
+    notes({result.path.name: result.notes for result in results})
 
 
 def _number(value: float | None, digits: int = 3) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,7 +12,7 @@ from facechain.config import build
 from facechain.errors import UserError
 from facechain.jobs.report import Outcome, default_path, summary
 from facechain.protocols import Tick
-from facechain.types import Job, Request, Verdict
+from facechain.types import Job, Note, Request, Verdict
 
 if TYPE_CHECKING:
     from facechain.studio import Result, Studio
@@ -79,6 +79,7 @@ def _enrol(hands: Hands, job: Job, given: Enrol, tick: Tick, show: Show) -> Mapp
         "person": person.name,
         "photos": len(person.crops),
         "held_out": len(person.held_out),
+        "notes": _notes({crop.photo_name: crop.notes for crop in (*person.crops, *person.held_out)}),
         "rejections": [asdict(rejection) for rejection in enrolled.rejections],
     }
 
@@ -162,6 +163,7 @@ def _make(hands: Hands, job: Job, given: Make, tick: Tick, show: Show) -> Mappin
         "folder": str(made.folder),
         "seed": made.seed,
         "summary": made.summary,
+        "notes": _notes(made.notes),
         "portraits": [_portrait(result) for result in made.results],
     }
 
@@ -174,7 +176,8 @@ class Judge:
 
 def _judge(hands: Hands, job: Job, given: Judge, tick: Tick, show: Show) -> Mapping[str, Any]:
     results = hands.studio(job.owner).judge(_paths(given.paths), given.name, tick)
-    return {"portraits": [_portrait(result) for result in results]}
+    notes = _notes({result.path.name: result.notes for result in results})
+    return {"portraits": [_portrait(result) for result in results], "notes": notes}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,6 +234,7 @@ def _check(hands: Hands, job: Job, given: Photos, tick: Tick, show: Show) -> Map
             "quality": float(crop.quality),
             "caption": crop.caption,
             "tags": [{**asdict(tag), "confidence": float(tag.confidence)} for tag in crop.tags],
+            "notes": [asdict(note) for note in crop.notes],
         }
         for crop in seen.crops
     ]
@@ -262,6 +266,11 @@ def read(kinds: Mapping[str, Kind], kind: str, arguments: Mapping[str, Any]) -> 
     if kind not in kinds:
         raise UserError(f"There is no job of kind {kind!r}.", f"Known: {', '.join(kinds)}.")
     return build(kinds[kind].arguments, arguments, f"the {kind} job")
+
+
+def _notes(pictures: Mapping[str, Sequence[Note]]) -> dict[str, list[dict[str, Any]]]:
+    """Of pictures there is something to say about, by file name."""
+    return {name: [asdict(note) for note in notes] for name, notes in pictures.items() if notes}
 
 
 def _paths(paths: tuple[str, ...]) -> list[Path]:

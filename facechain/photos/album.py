@@ -15,8 +15,9 @@ from pathlib import Path
 from facechain.errors import PhotoError
 from facechain.photos.ahead import in_order
 from facechain.photos.read import file_id, read, read_reduced
+from facechain.photos.upright import find_faces, turned
 from facechain.protocols import FaceReader, Tick, silent
-from facechain.types import Face, Pixels, Reason, Rejection
+from facechain.types import Face, Note, Pixels, Reason, Rejection
 
 _LOOK_PX = 800  # longer side at least: detectors look at 640
 _HIDDEN = 0.05  # where a face is narrower than this share of the longer side, smaller ones may hide
@@ -27,7 +28,8 @@ _EMBED_PX = 80  # a face this wide fills a recogniser's 112 px chip without bein
 class Seen:
     photo_id: str
     photo_name: str
-    faces: tuple[Face, ...]  # in pixels of the photo as `read` gives it, with embeddings, left to right
+    faces: tuple[Face, ...]  # in pixels of the upright photo at full size, with embeddings, left to right
+    notes: tuple[Note, ...] = ()
 
 
 def look(sources: Sequence[Path | str], reader: FaceReader, tick: Tick = silent) -> Iterator[Seen | Rejection]:
@@ -45,10 +47,10 @@ def look(sources: Sequence[Path | str], reader: FaceReader, tick: Tick = silent)
 def _look(source: Path | str, reader: FaceReader) -> Seen | Rejection:
     try:
         photo, reduction = read_reduced(source, _LOOK_PX)
-        faces = reader.detect(photo.pixels)
+        photo, faces, quarters = find_faces(photo, reader, source)
         narrowest = min((face.width_px for face in faces), default=0.0)
         if reduction > 1 and narrowest < max(_EMBED_PX, _HIDDEN * max(photo.pixels.shape)):
-            whole = read(source).pixels
+            whole = turned(read(source).pixels, quarters)
             if narrowest < _HIDDEN * max(photo.pixels.shape):
                 faces = reader.detect(whole)
             else:
@@ -56,7 +58,7 @@ def _look(source: Path | str, reader: FaceReader) -> Seen | Rejection:
             known = _embedded(whole, faces, reader)
         else:
             known = tuple(_enlarged(face, reduction) for face in _embedded(photo.pixels, faces, reader))
-        return Seen(photo_id=photo.id, photo_name=photo.name, faces=known)
+        return Seen(photo_id=photo.id, photo_name=photo.name, faces=known, notes=photo.notes)
     except PhotoError as error:
         name = Path(source).name
         return Rejection(photo_id=file_id(source), photo_name=name, reason=Reason.UNREADABLE, advice=str(error))

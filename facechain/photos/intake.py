@@ -25,8 +25,9 @@ from facechain.photos.crop import PORTRAIT, Framing
 from facechain.photos.quality import ADVICE, LIMITS, Limits
 from facechain.photos.read import file_id, read
 from facechain.photos.tags import AgeReader, Sight, tags
+from facechain.photos.upright import Found, find_faces
 from facechain.protocols import FaceReader, Landmarker, Parser, Tick, silent
-from facechain.types import Crop, Face, Mask, Parts, Photo, Pixels, Points, Reason, Rejection, Tag
+from facechain.types import Crop, Face, Mask, Note, Parts, Photo, Pixels, Points, Reason, Rejection, Tag
 
 _DOMINANT = 4.0  # FaceChain's rule: a face this many times larger than the next is the one meant
 _PARSE_PX = 256  # masks are soft anyway, and four times the pixels take four times as long
@@ -97,7 +98,11 @@ def _open(source: Path | str | Photo) -> Photo | Rejection:
 def _rejected(photo: Photo | _Candidate | _Crowd, reason: Reason) -> Rejection:
     name = photo.name if isinstance(photo, Photo) else photo.photo_name
     photo_id = photo.id if isinstance(photo, Photo) else photo.photo_id
-    return Rejection(photo_id=photo_id, photo_name=name, reason=reason, advice=ADVICE[reason])
+    return Rejection(photo_id=photo_id, photo_name=name, reason=reason, advice=ADVICE[reason], notes=photo.notes)
+
+
+def _find(photo: Photo, source: Path | str | Photo, reader: FaceReader) -> Found:
+    return find_faces(photo, reader, None if isinstance(source, Photo) else source)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -108,6 +113,7 @@ class _Crowd:
     photo_name: str
     source: Path | str | Photo
     faces: tuple[Face, ...]  # with embeddings
+    notes: tuple[Note, ...]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -121,6 +127,7 @@ class _Candidate:
     tags: tuple[Tag, ...]
     stamp: NDArray[np.bool_]
     photo_px: Points
+    notes: tuple[Note, ...]
     pixels_at: _Place
     mask_at: _Place
 
@@ -135,13 +142,15 @@ class _Candidate:
             photo_px=self.photo_px,
             tags=self.tags,
             caption=caption.describe(caption.traits(self.tags)),
+            notes=self.notes,
         )
 
 
 def _first_round(
     photo: Photo, source: Path | str | Photo, tools: Tools, limits: Limits, framing: Framing, shelf: _Shelf
 ) -> _Candidate | _Crowd | Rejection:
-    faces = sorted(tools.reader.detect(photo.pixels), key=lambda face: -face.width_px * face.height_px)
+    photo, found, _ = _find(photo, source, tools.reader)
+    faces = sorted(found, key=lambda face: -face.width_px * face.height_px)
     if not faces:
         return _rejected(photo, Reason.NO_FACE)
     areas = [face.width_px * face.height_px for face in faces]
@@ -149,7 +158,7 @@ def _first_round(
         worth = [face for face, area in zip(faces, areas, strict=True) if area * 16 >= areas[0]]
         embeddings = tools.reader.embed(photo.pixels, worth)
         known = tuple(replace(face, embedding=e) for face, e in zip(worth, embeddings, strict=True))
-        return _Crowd(photo_id=photo.id, photo_name=photo.name, source=source, faces=known)
+        return _Crowd(photo_id=photo.id, photo_name=photo.name, source=source, faces=known, notes=photo.notes)
     return _finish(photo, faces[0], tools, limits, framing, shelf)
 
 
@@ -195,6 +204,7 @@ def _finish(
         tags=tags(sight),
         stamp=same.stamp(photo.pixels, face),
         photo_px=placing.apply(crop.corners(photo.pixels.shape)),
+        notes=photo.notes,
         pixels_at=shelf.put(pixels),
         mask_at=shelf.put(_head(parts, face_px, mesh_px, shown)),
     )
@@ -263,6 +273,7 @@ def _resolve(
     photo = _open(item.source)
     if isinstance(photo, Rejection):  # the file has gone since
         return photo
+    photo = _find(photo, item.source, tools.reader).photo
     return _finish(photo, item.faces[order[0]], tools, limits, framing, shelf)
 
 

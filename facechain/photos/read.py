@@ -1,8 +1,8 @@
 """Files into upright sRGB pixels, whatever camera, scanner or messenger made them.
 
-A file is believed only when its name, its header and its contents agree; everything else is refused with a
-PhotoError that says what to do. Pictures are worked on at most `MAX_SIDE_PX` long: beyond it a face gains
-nothing, and a 100-megapixel scan would cost 300 MB.
+What a file holds decides how it is read; where its name says something else, the photo carries a note. What cannot be
+read is refused with a PhotoError that says what to do. Pictures are worked on at most `MAX_SIDE_PX` long: beyond it a
+face gains nothing, and a 100-megapixel scan would cost 300 MB.
 """
 
 from __future__ import annotations
@@ -23,11 +23,14 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 
 from facechain import disk
 from facechain.errors import PhotoError
+from facechain.photos import raw
 from facechain.photos.memory import BIG_DECODED_BYTES, MAX_DECODED_BYTES, decoded_bytes
-from facechain.types import Photo
+from facechain.photos.notes import note
+from facechain.types import Note, NoteKind, Photo, Pixels
 
 MAX_SIDE_PX = 4096
 MAX_PIXELS = 160_000_000  # refused from the header, before anything is decoded
+MAX_FRAMES = 50  # of an animation that are searched for a face
 
 # What a suffix promises, in Pillow's format names. Phones write MPO (several JPEGs in one file) as .jpg.
 FORMATS: dict[str, tuple[str, ...]] = {
@@ -46,7 +49,9 @@ FORMATS: dict[str, tuple[str, ...]] = {
     ".tiff": ("TIFF",),
     ".bmp": ("BMP",),
     ".gif": ("GIF",),
+    **dict.fromkeys(raw.SUFFIXES, ("RAW",)),
 }
+_NAMES = {"MPO": "JPEG", "HEIF": "HEIC", "WEBP": "WebP"}  # of formats, where Pillow's differ from those people know
 
 # EXIF orientation → the turn that makes it upright (EXIF 2.32, tag 0x0112).
 _UPRIGHT = {
@@ -116,9 +121,26 @@ def read(path: Path | str) -> Photo:
     """One file as an upright RGB photo, its longer side at most `MAX_SIDE_PX`.
 
     EXIF turns are applied, colours brought to sRGB, transparency laid over white, and the first frame of an
-    animation taken. Raises PhotoError for anything that is not one whole picture of the kind its name says.
+    animation taken. Raises PhotoError for anything that is not one whole picture.
     """
     return _read(Path(path), MAX_SIDE_PX)[0]
+
+
+def later_frames(path: Path | str) -> Iterator[tuple[int, Pixels]]:
+    """The frames of an animation after the first, by number (the first is 1), each as `read` gives the first.
+
+    Ends after `MAX_FRAMES`, after `MAX_PIXELS` pixels, and at a damaged frame. A JPEG's further pictures are depth and
+    gain maps, so they are left out.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file, _opened(file, path)[0] as image:
+            frames = 1 if image.format == "MPO" else min(MAX_FRAMES, MAX_PIXELS // (image.width * image.height))
+            for index in range(1, frames):
+                image.seek(index)
+                yield index + 1, _decode(image.copy(), MAX_SIDE_PX)  # decoding may change the picture in place
+    except Exception:  # past the last frame, or damaged in one of as many ways as there are formats
+        return
 
 
 def read_reduced(path: Path | str, least_px: int) -> tuple[Photo, float]:
@@ -137,61 +159,72 @@ def _read(path: Path, least_px: int) -> tuple[Photo, float]:
                 raise PhotoError(f"{path.name} is empty (0 bytes).", "Copy it again from the camera or the original.")
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
-            pixels, reduction = _pixels(file, path, least_px)
-            return Photo(id=digest, name=path.name, pixels=pixels), reduction
+            pixels, reduction, notes = _pixels(file, path, least_px)
+            return Photo(id=digest, name=path.name, pixels=pixels, notes=notes), reduction
     except PermissionError:
         raise PhotoError(f"{path.name} may not be read.", "Change the file's permissions.") from None
 
 
 def check_header(path: Path) -> None:
-    """Refuses, as `read` would, what is no picture, another kind than its name says, or too large; decodes nothing."""
+    """Refuses, as `read` would, what is no picture or too large; decodes nothing."""
     with path.open("rb") as file:
-        _opened(file, path).close()
+        _opened(file, path)[0].close()
 
 
-def _opened(file: BinaryIO, path: Path) -> Image.Image:
+def _opened(file: BinaryIO, path: Path) -> tuple[Image.Image, tuple[Note, ...]]:
     try:
-        image = Image.open(file)
+        head = file.read(16)
+        file.seek(0)
+        if raw.is_raw(head, path.suffix):
+            image, held = raw.preview(file, path.name), "RAW"
+        else:
+            image = Image.open(file)
+            held = image.format or ""
+            if raw.holds_raw(image):
+                image, held = raw.preview(file, path.name), "RAW"
     except Image.DecompressionBombError:
         raise _too_large(path.name) from None
     except UnidentifiedImageError:
         raise PhotoError(f"{path.name} is not a picture we can read.", f"Save it as one of {_suffixes()}.") from None
+    except PhotoError:
+        raise
     except Exception as error:  # a damaged header fails in as many ways as there are formats
         raise _damaged(path.name, error) from None
     try:
-        _check_promise(image.format or "", path)
+        notes = _header_notes(held, image.size, path)
         if image.width * image.height > MAX_PIXELS or decoded_bytes(image) > MAX_DECODED_BYTES:
             raise _too_large(path.name, image.size)
     except PhotoError:
         image.close()
         raise
-    return image
+    return image, notes
 
 
-def _pixels(file: BinaryIO, path: Path, least_px: int) -> tuple[np.ndarray, float]:
-    with _opened(file, path) as image:
+def _pixels(file: BinaryIO, path: Path, least_px: int) -> tuple[np.ndarray, float, tuple[Note, ...]]:
+    image, notes = _opened(file, path)
+    with image:
         try:
             with _one_big_at_a_time if decoded_bytes(image) > BIG_DECODED_BYTES else nullcontext():
                 whole_side = min(MAX_SIDE_PX, max(image.size))
                 pixels = _decode(image, least_px)
-                return pixels, whole_side / max(pixels.shape[:2])
+                return pixels, whole_side / max(pixels.shape[:2]), notes
         except MemoryError:
             raise PhotoError(f"{path.name} does not fit into memory.", "Make it smaller and try again.") from None
         except Exception as error:  # as above, for the body
             raise _damaged(path.name, error) from None
 
 
-def _check_promise(held: str, path: Path) -> None:
+def _header_notes(held: str, size: tuple[int, int], path: Path) -> tuple[Note, ...]:
+    """What is remarkable about a file of the format `held`. Raises PhotoError for a format that is not read."""
     readable = {name for names in FORMATS.values() for name in names}
     if held not in readable:
         raise PhotoError(f"{path.name} is a {held} file.", f"Save it as one of {_suffixes()}.")
-    promised = FORMATS.get(path.suffix.lower())
-    if promised and held not in promised:
-        right = next(suffix for suffix, names in FORMATS.items() if held in names)
-        raise PhotoError(
-            f"{path.name} is named like {promised[0]} but holds {held}.",
-            f"If you trust it, rename it to {path.stem}{right}.",
-        )
+    notes = []
+    if held not in FORMATS.get(path.suffix.lower(), (held,)):
+        notes.append(note(NoteKind.OTHER_FORMAT, _NAMES.get(held, held)))
+    if held == "RAW":
+        notes.append(note(NoteKind.RAW_PREVIEW, f"{size[0]} × {size[1]}"))
+    return tuple(notes)
 
 
 def _decode(image: Image.Image, least_px: int) -> np.ndarray:
@@ -255,7 +288,7 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 
 def _suffixes() -> str:
-    return "JPEG, PNG, WebP, HEIC, AVIF, TIFF, BMP or GIF"
+    return "JPEG, PNG, WebP, HEIC, AVIF, TIFF, BMP, GIF or RAW"
 
 
 def _too_large(name: str, size: tuple[int, int] | None = None) -> PhotoError:

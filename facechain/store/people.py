@@ -22,7 +22,7 @@ from PIL import Image
 from facechain import disk
 from facechain.config import MOST_CROP_SIDE_PX
 from facechain.errors import PersonError, StoreError
-from facechain.types import Consent, Crop, Embedding, Face, Person, Pixels, Pose, Tag
+from facechain.types import Consent, Crop, Embedding, Face, Note, NoteKind, Person, Pixels, Pose, Tag
 
 SHEET = "person.json"
 MOST_CROP_PX = MOST_CROP_SIDE_PX**2
@@ -62,6 +62,7 @@ class KeptPhoto:
     quality: float  # 0…1
     caption: str
     tags: tuple[Tag, ...]
+    notes: tuple[Note, ...] = ()
 
 
 def write_person(folder: Path, person: Person, originals: Sequence[Path]) -> None:
@@ -205,6 +206,7 @@ def _read_photo(path: Path, held_out: bool) -> KeptPhoto:
         quality=about["quality"],
         caption=about["caption"],
         tags=tuple(Tag(**tag) for tag in about["tags"]),
+        notes=_read_notes(about),
     )
 
 
@@ -244,6 +246,7 @@ def _crop_bytes(crop: Crop) -> bytes:
         "quality": float(crop.quality),
         "tags": [{**asdict(tag), "confidence": float(tag.confidence)} for tag in crop.tags],
         "caption": crop.caption,
+        "notes": [asdict(note) for note in crop.notes],
         "score": float(face.score),
         "pose": {name: float(value) for name, value in asdict(face.pose).items()},
         "recogniser": face.embedding.recogniser if face.embedding else None,
@@ -295,7 +298,13 @@ def _read_crop(path: Path) -> Crop:
         photo_px=arrays.get("photo_px"),
         tags=tuple(Tag(**tag) for tag in about["tags"]),
         caption=about["caption"],
+        notes=_read_notes(about),
     )
+
+
+def _read_notes(about: dict[str, Any]) -> tuple[Note, ...]:
+    """Photos stored before there were notes have none."""
+    return tuple(Note(**{**note, "kind": NoteKind(note["kind"])}) for note in about.get("notes", ()))
 
 
 def _png(pixels: Pixels) -> bytes:

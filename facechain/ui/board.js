@@ -31,7 +31,7 @@
 
   // Of a folder only the pictures are taken; a file chosen by itself is sent and, if it must be, refused by name.
   const picture = (file) => !file.name.startsWith('.') &&
-    (file.type.startsWith('image/') || /\.(heic|heif|avif|webp|tiff?|bmp)$/i.test(file.name))
+    (file.type.startsWith('image/') || /\.(heic|heif|avif|webp|tiff?|bmp|dng|cr[23]|nef|nrw|arw|raf|orf|rw2|pef|srw)$/i.test(file.name))
 
   async function upload(box, files, trigger, folder) {
     if (!files.length || box.dataset.busy) return

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 from urllib.parse import quote
 
 import gradio as gr
 
 from facechain.api.schemas import readable
 from facechain.api.uploads import MAX_BYTES
+from facechain.photos.raw import SUFFIXES as RAW_SUFFIXES
 from facechain.types import Job, JobState
 from facechain.ui.phrases import Words
 
+# Browsers do not count all of these among images.
+_ACCEPT = ",".join(("image/*", ".heic", ".heif", ".avif", *RAW_SUFFIXES))
 _LISTEN = "window.facechainBoard(element, trigger)"
 
 
@@ -70,6 +74,11 @@ def notice(text: str, kind: str = "") -> str:
     return f'<p class="notice {kind}" role="{role}">{esc(text)}</p>' if text else ""
 
 
+def notes(w: Words, said: Sequence[Mapping[str, Any]]) -> str:
+    """How a picture was read, as jobs tell it."""
+    return "".join(f'<p class="muted">{esc(w.note(note))}</p>' for note in said)
+
+
 def look_here(key: object) -> str:
     """Marks what a page scrolls to once it appears after a click there; another `key` is another appearance."""
     return f' data-look="{esc(key)}"'
@@ -99,7 +108,7 @@ def dropzone(w: Words, title: str, text: str, *, many: bool = True) -> str:
         f'<div class="drop" data-drop data-limit="{MAX_BYTES}" data-words="{esc(json.dumps(words))}">'
         f'<label><span class="drop-title">{esc(title)}</span><span class="muted">{esc(text)}</span>'
         f'<span class="btn primary" aria-hidden="true">{esc(w("drop.choose" if many else "drop.choose_one"))}</span>'
-        f'<input type="file" data-files accept="image/*,.heic,.heif,.avif"{several} aria-label="{esc(title)}"></label>'
+        f'<input type="file" data-files accept="{_ACCEPT}"{several} aria-label="{esc(title)}"></label>'
         f"{folder}"
         f'<progress hidden aria-label="{esc(w("drop.progress"))}"></progress>'
         '<p class="said" data-said role="status"></p></div>'

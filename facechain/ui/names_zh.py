@@ -71,6 +71,13 @@ ADVICE: dict[str, str] = {
     "someone_else": "看起来和其他照片不是同一个人。请移除，或单独登记。",
 }
 
+NOTES: dict[str, str] = {
+    "turned": "已顺时针旋转 {detail}°，使人脸朝上。",
+    "other_format": "按 {detail} 读取：文件内容与文件名不符。",
+    "later_frame": "使用第 {detail} 帧，它是第一个有人脸的画面。",
+    "raw_preview": "使用 RAW 文件内嵌的预览图（{detail} 像素）。",
+}
+
 GROUPS: dict[str, str] = {
     "portrait": "肖像",
     "headshot": "职业头像",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from string import Formatter
 from typing import Any
@@ -49,6 +50,11 @@ class Words:
 
     def advice(self, reason: str, english: str) -> str:
         return self._named(names_zh.ADVICE, reason, english)
+
+    def note(self, note: Mapping[str, Any]) -> str:
+        """On how a picture was read, as jobs tell it."""
+        chinese = names_zh.NOTES.get(note["kind"], "") if self.language == "zh" else ""
+        return chinese.format(detail=note["detail"]) or note["text"]
 
     def group(self, group: str) -> str:
         """Of styles."""

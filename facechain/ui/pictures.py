@@ -81,8 +81,17 @@ async def photo(request: Request, person: str, photo_id: str, w: int = 320) -> R
 
 
 @router.get("/pictures/upload/{batch}/{name}")
-async def uploaded(request: Request, batch: str, name: str, w: int = 240) -> Response:
-    return await _serve(lambda: _picture(desk_of(request).uploads.file(batch, name), w if w in WIDTHS else 240))
+async def uploaded(request: Request, batch: str, name: str, w: int = 240, upright: bool = False) -> Response:
+    """A photo as it was sent, or `upright` as it is painted into: turned, or a later frame."""
+
+    def find() -> Response | Future[bytes]:
+        desk, width = desk_of(request), w if w in WIDTHS else 240
+        path = desk.uploads.file(batch, name)
+        if upright:
+            return THUMBNAILS.of(path, width, lambda: desk.faces.faces(path).photo.pixels)
+        return _picture(path, width)
+
+    return await _serve(find)
 
 
 @router.get("/pictures/portrait/{person}/{run}/{id}")

@@ -11,7 +11,7 @@ import gradio as gr
 from facechain import bootstrap
 from facechain.types import Call, Job, JobState
 from facechain.ui.desk import OPEN, Desk, toast
-from facechain.ui.html import button, empty, esc, go, notice, progress, url
+from facechain.ui.html import button, empty, esc, go, notes, notice, progress, url
 from facechain.ui.phrases import Words
 from facechain.ui.portraits import card, summary
 
@@ -59,7 +59,8 @@ def shown(desk: Desk, job: Job | None) -> str:
         f"{go(w('tab.gallery'), w('results.gallery'), '')}{button('clear', w('results.clear'), job.id, 'quiet')}</div>"
         "</div>"
     )
-    return f'<section aria-live="polite">{working}{head}{none}<div class="grid portraits">{cards}</div></section>'
+    said = "".join(notes(w, on) for on in (job.result or {}).get("notes", {}).values())
+    return f'<section aria-live="polite">{working}{head}{none}{said}<div class="grid portraits">{cards}</div></section>'
 
 
 def before_of(desk: Desk, job: Job) -> str:
@@ -71,7 +72,7 @@ def before_of(desk: Desk, job: Job) -> str:
             desk.uploads.file(batch, name)
         except Exception:  # swept since; the portraits stay
             return ""
-        return url("pictures", "upload", batch, name, w=960)
+        return url("pictures", "upload", batch, name, w=960, upright=1)
     style = str(job.arguments.get("style") or "")
     known = next((s for s in desk.faces.styles() if s.id == style), None)
     return url("pictures", "style", style, w=960) if known and known.template_pack else ""

@@ -18,6 +18,7 @@ from PIL import Image
 
 from facechain.errors import Busy
 from facechain.photos.read import read_reduced
+from facechain.types import Pixels
 
 THREADS = 2
 MAX_WAITING = 32  # thumbnails begun or waiting to be
@@ -32,11 +33,15 @@ class Thumbnails:
         self._made: OrderedDict[Hashable, tuple[Future[bytes], float]] = OrderedDict()  # and when last asked for
         self._pending, self._max_pending, self._max_kept = 0, waiting, kept
 
-    def of(self, path: Path, width_px: int) -> Future[bytes]:
-        """A WebP at most `width_px` wide. Raises Busy when too many are waited for, OSError when there is no file."""
+    def of(self, path: Path, width_px: int, upright: Callable[[], Pixels] | None = None) -> Future[bytes]:
+        """A WebP at most `width_px` wide, of the picture as it is stored or as `upright` gives it.
+
+        Raises Busy when too many are waited for, OSError when there is no file.
+        """
         stat = path.stat()
-        key = (path, stat.st_mtime_ns, stat.st_size, width_px)
-        return self.once(key, lambda: webp(Image.fromarray(read_reduced(path, width_px)[0].pixels), width_px))
+        key = (path, stat.st_mtime_ns, stat.st_size, width_px, upright is None)
+        pixels = upright or (lambda: read_reduced(path, width_px)[0].pixels)
+        return self.once(key, lambda: webp(Image.fromarray(pixels()), width_px))
 
     def once(self, key: Hashable, make: Callable[[], bytes]) -> Future[bytes]:
         """What `make` gave for this key or will give. What it raises is not kept. Raises Busy as above."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from facechain.types import Embedding, Face, Pixels
 from facechain.vision.runtimes import present
-from facechain.vision.yunet import Yunet
+from facechain.vision.yunet import UPRIGHT_SCORE, Yunet
 
 _SIDE = 3.8  # side of dlib's own box / mean distance of the five points from their centre (median of 62 photos)
 
@@ -33,6 +33,7 @@ class DlibReader:
 
     recogniser = "dlib_resnet_v1"
     unit_norm = False
+    upright_score = UPRIGHT_SCORE
 
     def __init__(self, yunet: Path, shape_predictor: Path, resnet: Path) -> None:
         self.detect = Yunet(yunet).detect

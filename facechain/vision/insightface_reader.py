@@ -16,7 +16,8 @@ from facechain.types import Embedding, Face, Network, Pixels
 from facechain.vision.align import norm_crop
 from facechain.vision.chips import ChipNetwork
 from facechain.vision.pose import five_point_pose
-from facechain.vision.scrfd import Scrfd
+from facechain.vision.scrfd import UPRIGHT_SCORE, Scrfd
+from facechain.vision.yunet import UPRIGHT_SCORE as YUNET_UPRIGHT_SCORE
 from facechain.vision.yunet import Yunet
 
 _DET_SIZE = (640, 640)  # InsightFace 2 would otherwise join detections at 128 and 640
@@ -32,6 +33,8 @@ class ScrfdArcface:
 
     Equals FaceAnalysis on the same files (cosine at least 0.9999 on the demo photos, insightface 2.1).
     """
+
+    upright_score = UPRIGHT_SCORE
 
     def __init__(self, scrfd: Path, arcface: Path, unit_norm: bool = True) -> None:
         self.recogniser = arcface.stem
@@ -52,6 +55,8 @@ class ScrfdArcface:
 class YunetArcface(ScrfdArcface):
     """The same with YuNet's boxes and points, for an ArcFace network that comes without a detector of its own."""
 
+    upright_score = YUNET_UPRIGHT_SCORE
+
     def __init__(self, yunet: Path, arcface: Path, recogniser: str) -> None:
         super().__init__(yunet, arcface)
         self.recogniser = recogniser
@@ -64,6 +69,8 @@ class InsightfaceReader:
     `recogniser` is the stem of the pack's recognition file: glintr100 in antelopev2, w600k_r50 in buffalo_l.
     With `unit_norm` False the vectors keep their length, as InstantID and PuLID expect.
     """
+
+    upright_score = UPRIGHT_SCORE
 
     def __init__(self, folder: Path, recogniser: str, unit_norm: bool = True) -> None:
         self.recogniser = recogniser

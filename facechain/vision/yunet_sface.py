@@ -10,7 +10,7 @@ import numpy as np
 
 from facechain.types import Embedding, Face, Network, Pixels
 from facechain.vision.chips import ChipNetwork
-from facechain.vision.yunet import Yunet
+from facechain.vision.yunet import UPRIGHT_SCORE, Yunet
 
 
 class YunetSface:
@@ -18,6 +18,7 @@ class YunetSface:
 
     recogniser = "sface_2021dec"
     unit_norm = True
+    upright_score = UPRIGHT_SCORE
 
     def __init__(self, yunet: Path, sface: Path) -> None:
         self.detect = Yunet(yunet).detect

@@ -26,6 +26,7 @@ from facechain.ui.html import (
     go,
     import_form,
     look_here,
+    notes,
     notice,
     progress,
     url,
@@ -237,6 +238,7 @@ def _photo(w: Words, name: str, photo: KeptPhoto) -> str:
         f'<textarea data-field="caption" rows="3" maxlength="1000">{esc(photo.caption)}</textarea></label>'
         f'<details class="fold"><summary>{esc(w("photo.tags", count=len(photo.tags)))}</summary>'
         f'<div class="tags">{tags}</div></details>'
+        f"{notes(w, [vars(note) for note in photo.notes])}"
         f"{button('describe', w('photo.save'), photo.id, 'small', w('photo.save.label', name=photo.name))}</div></div>"
     )
 
@@ -317,7 +319,13 @@ def _outcomes(w: Words, job: Job, batch: str, files: set[str]) -> str:
     refused = [one for one in result.get("rejections", ()) if one["photo_name"] in files]
     good = "".join(
         _thumb(
-            w, batch, one["photo_name"], badge(w("photo.accepted"), "good"), one.get("caption", ""), one.get("tags", ())
+            w,
+            batch,
+            one["photo_name"],
+            badge(w("photo.accepted"), "good"),
+            one.get("caption", ""),
+            one.get("tags", ()),
+            notes(w, one.get("notes", ())),
         )
         for one in accepted
     )
@@ -328,6 +336,7 @@ def _outcomes(w: Words, job: Job, batch: str, files: set[str]) -> str:
             one["photo_name"],
             badge(w(f"reason.{one['reason']}"), "bad"),
             w.advice(one["reason"], one["advice"]),
+            said=notes(w, one.get("notes", ())),
         )
         for one in refused
     )
@@ -352,7 +361,7 @@ def _onward(w: Words, kind: str) -> str:
     return f'<a class="btn {kind}" href="#people-form">{esc(w("people.onward"))}</a>'
 
 
-def _thumb(w: Words, batch: str, name: str, mark: str, text: str, tags: Any = ()) -> str:
+def _thumb(w: Words, batch: str, name: str, mark: str, text: str, tags: Any = (), said: str = "") -> str:
     seen = "".join(
         badge(f"{w.tag(tag['name'])}: {w.value(tag['value'])}")
         for tag in tags
@@ -362,7 +371,7 @@ def _thumb(w: Words, batch: str, name: str, mark: str, text: str, tags: Any = ()
         '<figure class="card thumb">'
         f'<img src="{url("pictures", "upload", batch, name, w=240)}" alt="{esc(name)}" loading="lazy">'
         f'<figcaption><div class="badges">{mark}</div><strong class="name">{esc(name)}</strong>'
-        f'<p>{esc(text)}</p><div class="badges soft">{seen}</div>'
+        f'<p>{esc(text)}</p>{said}<div class="badges soft">{seen}</div>'
         f"{button('drop', '×', name, 'remove', w('photo.remove', name=name))}</figcaption></figure>"
     )
 
@@ -370,6 +379,7 @@ def _thumb(w: Words, batch: str, name: str, mark: str, text: str, tags: Any = ()
 def _persons(w: Words, job: Job, batch: str, files: set[str], chosen: list[str]) -> str:
     """A card a person found; two cards of one person may both be chosen."""
     result, cards = job.result or {}, []
+    told = result.get("notes", {})
     for number, names in enumerate(result.get("persons", ()), 1):
         there = sorted(set(names) & files)
         if not there:
@@ -390,7 +400,8 @@ def _persons(w: Words, job: Job, batch: str, files: set[str], chosen: list[str])
         )
         cards.append(
             f'<div class="card cluster"><div class="faces">{pictures}{more}</div>'
-            f"<strong>{esc(w('people.person', number=number, count=len(there)))}</strong>{choose}</div>"
+            f"<strong>{esc(w('people.person', number=number, count=len(there)))}</strong>"
+            f"{''.join(notes(w, told.get(name, ())) for name in there)}{choose}</div>"
         )
     left = result.get("left_out") or ()
     rest = notice(w("people.left_out", count=len(left))) if left else ""
@@ -417,7 +428,7 @@ def _judged(desk: Desk, opened: str, hidden: str = "") -> str:
     if job and job.id != hidden and job.state is not JobState.DONE:
         shown = progress(w, job, w("job.judge", name=opened))
     elif job and job.state is JobState.DONE:
-        batch = _batch_of(job)
+        batch, told = _batch_of(job), (job.result or {}).get("notes", {})
         rows = [
             (Path(one["path"]).name, Verdict.read(one["verdicts"][0]))
             for one in (job.result or {}).get("portraits", ())
@@ -425,7 +436,7 @@ def _judged(desk: Desk, opened: str, hidden: str = "") -> str:
         shown = "".join(
             f'<figure class="card thumb"><img src="{url("pictures", "upload", batch, name, w=240)}" alt="{esc(name)}">'
             f'<figcaption><div class="badges">{call_badge(w, verdict)}</div><strong class="name">'
-            f"{esc(name)}</strong></figcaption></figure>"
+            f"{esc(name)}</strong>{notes(w, told.get(name, ()))}</figcaption></figure>"
             for name, verdict in rows
         )
         shown = f'<div class="grid photos">{shown}</div>'

@@ -9,11 +9,10 @@ import gradio as gr
 
 from facechain.errors import UserError
 from facechain.limits import PORTRAITS, SEED, whole
-from facechain.photos.read import read_reduced
 from facechain.ui import results
 from facechain.ui.desk import Desk, Shop
 from facechain.ui.fields import optional
-from facechain.ui.html import asked, board, button, dropzone, empty, esc, go, notice, url
+from facechain.ui.html import asked, board, button, dropzone, empty, esc, go, notes, notice, url
 from facechain.ui.phrases import Words
 
 
@@ -21,7 +20,7 @@ def build(shop: Shop) -> None:
     w = shop.w
     picture = gr.State(
         {}
-    )  # batch, name, ratio of its sides; faces: left, top, width, height in shares of the picture; who: face → name
+    )  # batch, name, ratio of its sides, notes; faces: left, top, width, height in its shares; who: face → name
     hidden = gr.State("")
     with gr.Row(equal_height=False, elem_classes="split"):
         with gr.Column(scale=5, min_width=320):
@@ -50,11 +49,11 @@ def build(shop: Shop) -> None:
         files = desk.uploads.files(id) if do == "uploaded" else []
         if not files:
             return gr.skip(), gr.skip()
-        boxes, ratio = _boxes(desk, files[0])
+        boxes, ratio, said = _boxes(desk, files[0])
         names = _names(desk)
         largest = max(range(len(boxes)), key=lambda at: boxes[at][2] * boxes[at][3], default=-1)
         who = {str(largest): names[0]} if boxes and names else {}
-        state = {"batch": id, "name": files[0].name, "ratio": ratio, "faces": boxes, "who": who}
+        state = {"batch": id, "name": files[0].name, "ratio": ratio, "faces": boxes, "who": who, "notes": said}
         return state, _faces(desk, state)
 
     shop.on(drop.click, on_drop, None, [picture, faces])
@@ -114,13 +113,14 @@ def build(shop: Shop) -> None:
     shop.on(shown.click, on_shown, [hidden], [hidden, shown, seed.box])
 
 
-def _boxes(desk: Desk, picture: Path) -> tuple[list[list[float]], float]:
-    """Left, top, width and height of each face as shares of the picture, left to right; and its width by its height."""
-    small, reduction = read_reduced(picture, 480)
-    height, width = (side * reduction for side in small.pixels.shape[:2])
-    found = [face.box_px.tolist() for face in desk.faces.faces(picture)]
+def _boxes(desk: Desk, picture: Path) -> tuple[list[list[float]], float, list[dict[str, Any]]]:
+    """Left, top, width and height of each face as shares of the upright picture, left to right; the picture's width by
+    its height; and the notes on it."""
+    photo, faces, _ = desk.faces.faces(picture)
+    height, width = photo.pixels.shape[:2]
+    found = [face.box_px.tolist() for face in faces]
     boxes = [[x0 / width, y0 / height, (x1 - x0) / width, (y1 - y0) / height] for x0, y0, x1, y1 in found]
-    return boxes, width / height
+    return boxes, width / height, [vars(note) for note in photo.notes]
 
 
 def _names(desk: Desk) -> list[str]:
@@ -158,10 +158,11 @@ def _faces(desk: Desk, state: dict[str, Any]) -> str:
     if not state:
         return ""
     boxes = "".join(_face(w, at, box, state["who"].get(str(at), "")) for at, box in enumerate(state["faces"]))
-    picture = url("pictures", "upload", state["batch"], state["name"], w=960)
+    picture = url("pictures", "upload", state["batch"], state["name"], w=960, upright=1)
     found = w("template.found", count=len(state["faces"])) if state["faces"] else w("template.no_face")
+    said = notice(found, "" if state["faces"] else "bad") + notes(w, state["notes"])
     return (
         f'<figure class="faces-picture"><div style="aspect-ratio:{state["ratio"]:.4f}">'
         f'<img src="{picture}" alt="{esc(state["name"])}">{boxes}</div></figure>'
-        f"{notice(found, '' if state['faces'] else 'bad')}{button('discard', w('template.other'), kind='quiet small')}"
+        f"{said}{button('discard', w('template.other'), kind='quiet small')}"
     )
