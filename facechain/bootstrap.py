@@ -204,7 +204,9 @@ def batch(
     with contextlib.ExitStack() as stack:
         crew = batch.alone(ours)
         if given.cluster:
-            crew = stack.enter_context(cluster.crew(given.cluster, studio_at, ours.lend, given.workers, say))
+            crew = stack.enter_context(
+                cluster.crew(given.cluster, studio_at, ours.lend, ours.is_here, given.workers, say)
+            )
         return batch.run(orders, ours, crew, given.report_path, format=given.format, since=since, show=show, tick=tick)
 
 

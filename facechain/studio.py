@@ -270,6 +270,10 @@ class Studio:
     def people(self) -> tuple[PersonSummary, ...]:
         return self.tools.workspace.list_people()
 
+    def is_here(self, name: str) -> bool:
+        """Whether there is somebody of that name."""
+        return self.tools.workspace.has(slug(name))
+
     def damaged_people(self) -> tuple[Damaged, ...]:
         """Those of whom the files cannot be read."""
         return self.tools.workspace.damaged_people()

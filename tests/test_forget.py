@@ -14,6 +14,7 @@ from test_batch import Painter, orders
 from test_batch import run as run_batch
 from test_jobs_queue import Hands
 
+from facechain import bootstrap, cli
 from facechain.engines.diffusion.base import BaseRef
 from facechain.engines.lora.job import Job, write_job
 from facechain.engines.lora.settings import TrainSettings
@@ -23,6 +24,9 @@ from facechain.jobs.queue import Jobs
 from facechain.store import tombstones
 from facechain.store import workspace as workspaces
 from facechain.store.workspace import Traces, Workspace
+from facechain.ui.desk import Desk
+from facechain.ui.phrases import Words
+from facechain.ui.tabs import people
 
 NAME, SLUG = "Zerlina", "zerlina"
 TRACES = (b"zerlina", b"photo5", b"photo6", b"photo7")
@@ -323,6 +327,27 @@ def test_a_full_disk_does_not_stop_forgetting(workspace, monkeypatch):
         assert workspace.forget(SLUG) == 1
     assert remains(workspace.folder) == []
     assert workspace.portraits() == ()
+
+
+def test_a_damaged_person_has_a_place_on_the_page_and_in_the_list(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("FACECHAIN_WORKSPACE", str(tmp_path))
+    workspace = Workspace(tmp_path)
+    for slug in ("ada", "bob"):
+        workspace.save_person(slug, store_kit.person(slug), [])
+    for crop in (tmp_path / "people/ada/crops").iterdir():
+        crop.write_bytes(b"PK")
+    (tmp_path / "people/bob/person.json").write_bytes(b"{")
+    bootstrap.studio.cache_clear()
+    page = people._people(Desk(owner="", w=Words()), "ada")
+    bootstrap.studio.cache_clear()
+    assert "The files of bob are damaged" in page
+    assert "The files of ada are damaged" in page
+    assert page.count('data-do="forget"') == 2
+    assert cli.guarded(lambda: cli.app(["people", "list"], standalone_mode=False)) == 0
+    told = capsys.readouterr()
+    assert "ada" in told.out
+    assert "people forget bob" in told.err
+    bootstrap.studio.cache_clear()
 
 
 def test_photo_ids_are_known_of_a_damaged_person(workspace):

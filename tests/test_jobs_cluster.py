@@ -13,6 +13,7 @@ from test_batch import Painter, orders, run
 from facechain.errors import FaceChainError
 from facechain.jobs import cluster
 from facechain.protocols import silent
+from facechain.store.workspace import Workspace
 
 
 class RayError(Exception):
@@ -45,7 +46,13 @@ class Actor:
         self.ray, self.hand, self.node, self.dead = ray, hand, node, False
 
     def __getattr__(self, name):
-        return SimpleNamespace(remote=lambda *arguments: Call(self, name, arguments))
+        def remote(*arguments):
+            call = Call(self, name, arguments)
+            if name == "forget":  # nobody waits for its answer
+                call.answer()
+            return call
+
+        return SimpleNamespace(remote=remote)
 
 
 class Ray:
@@ -82,6 +89,9 @@ def _modules(monkeypatch):
     monkeypatch.setenv("FACECHAIN_THREADS", "1")
 
 
+FORGOTTEN: list[str] = []  # by workers
+
+
 class Lent(Painter):
     """The studio of a worker: it has nobody but whom it is lent."""
 
@@ -92,6 +102,10 @@ class Lent(Painter):
         self.tools.workspace.import_person(
             io.BytesIO(lent), slug_of=str.lower, check=lambda person: None, trusted=lambda signer: True
         )
+
+    def forget(self, name):
+        self.tools.workspace.forget(name.lower())
+        FORGOTTEN.append(name)
 
     def prepare(self, request, template=None, format="png", tick=silent):
         for name in request.people:
@@ -106,7 +120,14 @@ def make(tmp_path):
     def call(ray, text="people,count\nAda;Bob,8\n", workers=0, studio=Lent):
         ours, said = Painter(tmp_path / "workspace"), []
         lend = ours.tools.workspace.export_person
-        crew = cluster._Crew(ray, studio, lambda name: b"".join(lend(name.lower())), workers, said.append)
+        crew = cluster._Crew(
+            ray,
+            studio,
+            lambda name: b"".join(lend(name.lower())),
+            lambda name: ours.tools.workspace.has(name.lower()),
+            workers,
+            said.append,
+        )
         try:
             outcomes = run(ours, orders(tmp_path, text), tmp_path, crew.shoot)
         finally:
@@ -119,6 +140,21 @@ def make(tmp_path):
 
 
 ALL = sorted((name, f"{index:04d}") for name in ("ada", "bob") for index in range(8))
+
+
+def test_whom_the_workspace_forgets_its_workers_forget(make, tmp_path):
+    ray, workspace = Ray(one={"CPU": 2}), Workspace(tmp_path / "workspace")
+    FORGOTTEN.clear()
+
+    def before(node, indexes):
+        if workspace.has("ada"):
+            workspace.forget("ada")
+
+    ray.before = before
+    outcomes, _, made = make(ray, "people,count\nAda,8\nBob,4\n")
+    assert FORGOTTEN == ["Ada"]
+    assert [(outcome.people, outcome.made) for outcome in outcomes] == [("Ada", 0), ("Bob", 4)]
+    assert {slug for slug, _ in made} == {"bob"}
 
 
 def test_two_nodes_share_a_batch(make):
@@ -199,5 +235,5 @@ def test_what_a_worker_cannot_do_is_its_orders_own_trouble(make):
     ],
 )
 def test_a_worker_a_device_or_as_many_as_asked_for(nodes, workers, rooms):
-    crew = cluster._Crew(Ray(**nodes), Lent, lambda name: b"", workers, lambda line: None)
+    crew = cluster._Crew(Ray(**nodes), Lent, lambda name: b"", lambda name: True, workers, lambda line: None)
     assert [(place.node, place.gpus, place.threads) for place in crew._places()] == rooms

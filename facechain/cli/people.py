@@ -11,6 +11,7 @@ import typer
 from facechain import disk
 from facechain.cli.archives import Archive, Encrypt, Out, TrustSigner, new_passphrase, opened
 from facechain.cli.options import Json
+from facechain.cli.text import plain
 
 app = typer.Typer(help="The people portraits are made of.", no_args_is_help=True)
 
@@ -47,7 +48,9 @@ def list_(as_json: Json = False) -> None:
     from facechain.bootstrap import studio
     from facechain.cli import show
 
-    people = studio().people()
+    people, damaged = studio().people(), studio().damaged_people()
+    for one in damaged:
+        typer.echo(plain(f"{one.what} {one.next_step}"), err=True)
     if as_json:
         typer.echo(show.as_json(people))
     elif people:
@@ -56,7 +59,7 @@ def list_(as_json: Json = False) -> None:
             for p in people
         ]
         show.table("", ("person", "photos", "for the judge", "portraits", "consent by", "on"), rows)
-    else:
+    elif not damaged:
         typer.echo("Nobody yet. Next: facechain people add NAME PHOTOS…")
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facechain import disk
-from facechain.errors import ConfigError, FaceChainError, StoreError
+from facechain.errors import ConfigError, FaceChainError, PersonMissing, StoreError
 from facechain.jobs import nodes
 from facechain.jobs.batch import Crew, Done, Task
 from facechain.types import Request
@@ -33,6 +33,7 @@ AHEAD = 2  # calls an actor has at hand, so that it need not wait for us
 PATIENCE_S = 1.0  # between looks whether to stop, and who came or went
 TRIES = 3  # of a call, and of a place, before we give up on it
 LENT = "facechain-lent-"
+_PERSON = "person "  # begins the names of those in Ray's memory
 
 
 @contextlib.contextmanager
@@ -40,12 +41,14 @@ def crew(
     address: str,
     open_studio: Callable[[Path], Studio],
     lend: Callable[[str], bytes],
+    is_here: Callable[[str], bool],
     workers: int = 0,
     say: Callable[[str], None] = lambda line: None,
 ) -> Iterator[Crew]:
     """Actors on this machine ("local") or the cluster at `address`; by default one a device, else `workers` in all.
 
-    `open_studio` must be importable by its name on the other machines. Raises ConfigError when Ray is not installed
+    `open_studio` must be importable by its name on the other machines; `is_here` says whether a person has not been
+    forgotten meanwhile. Raises ConfigError when Ray is not installed
     or no cluster answers.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -64,7 +67,7 @@ def crew(
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
             raise ConfigError(f"No cluster at {address}: {error}.", "Start one: see docs/jobs.md.") from error
         stack.callback(ray.shutdown)
-        hired = _Crew(ray, open_studio, lend, workers, say)
+        hired = _Crew(ray, open_studio, lend, is_here, workers, say)
         stack.callback(hired.dismiss)
         yield hired.shoot
 
@@ -92,10 +95,12 @@ class _Crew:
         ray: Any,
         open_studio: Callable[[Path], Studio],
         lend: Callable[[str], bytes],
+        is_here: Callable[[str], bool],
         workers: int,
         say: Callable[[str], None],
     ) -> None:
-        self._ray, self._open_studio, self._lend, self._workers, self._say = ray, open_studio, lend, workers, say
+        self._ray, self._open_studio, self._lend, self._is_here = ray, open_studio, lend, is_here
+        self._workers, self._say = workers, say
         self._actors: dict[_Place, Any] = {}
         self._lost: Counter[_Place] = Counter()
         self._flying: dict[Any, tuple[_Place, Any, _Call]] = {}  # with the actor it went to
@@ -158,6 +163,7 @@ class _Crew:
                 return
             ready, _ = self._ray.wait(list(self._flying), num_returns=1, timeout=PATIENCE_S)
             pulse()
+            self._forget_gone()
             if not ready:
                 self._recruit()
             for ref in ready:
@@ -207,13 +213,21 @@ class _Crew:
             run=order.run, request=replace(sitting.request, template=None), template=Path(order.template).suffix
         )
         template = self._put(order.template, Path(order.template).read_bytes) if order.template else None
-        lent = [self._put(f"person {name}", lambda name=name: self._lend(name)) for name in order.people]
+        lent = [self._put(f"{_PERSON}{name}", lambda name=name: self._lend(name)) for name in order.people]
         return self._actors[place].shoot.remote(ticket, call.indexes, template, *lent)
 
     def _put(self, name: str, read: Callable[[], bytes]) -> Any:
         if name not in self._refs:
             self._refs[name] = self._ray.put(read())
         return self._refs[name]
+
+    def _forget_gone(self) -> None:
+        """Whom this workspace has forgotten, the cluster's memory and workers forget too."""
+        for ref in [ref for ref in self._refs if ref.startswith(_PERSON)]:
+            if not self._is_here(name := ref.removeprefix(_PERSON)):
+                del self._refs[ref]
+                for actor in self._actors.values():
+                    actor.forget.remote(name)
 
     def _lose(self, place: _Place, actor: Any, call: _Call, waiting: deque[_Call], error: Exception) -> Done | None:
         """The actor is gone: somebody else does its call, unless that has cost several actors already."""
@@ -274,6 +288,12 @@ class Hand:
                 picture.write_bytes(template)
             self._sitting = ticket.run, self._studio.prepare(ticket.request, picture)
         return self._sitting[1]
+
+    def forget(self, name: str) -> None:
+        self._sitting = None
+        self._lent.discard(name)
+        with contextlib.suppress(PersonMissing):
+            self._studio.forget(name)
 
     def close(self) -> None:
         self._leaving.close()

@@ -133,6 +133,9 @@ class Workspace:
             self.check_present(slugs, since)
             raise
 
+    def has(self, slug: str) -> bool:
+        return self._home(slug).exists()
+
     def check_free(self, slug: str, since: str = "") -> None:
         """Raises PersonExists when this person is here, PersonForgotten when they were forgotten after `since`."""
         if since:

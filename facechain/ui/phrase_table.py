@@ -164,6 +164,10 @@ PHRASES: dict[str, tuple[str, str]] = {
         "{name} is forgotten; {portraits:portrait was|portraits were} deleted.",
         "已遗忘 {name}，删除了 {portraits} 张肖像。",
     ),
+    "people.damaged": (
+        "The files of {name} are damaged. Restore them from a backup, or forget this person and add them again.",
+        "{name} 的文件已损坏。请从备份恢复，或遗忘此人后重新添加。",
+    ),
     "people.saved": ("Saved.", "已保存。"),
     "photo.accepted": ("Can be used", "可用"),
     "photo.learn": ("Learned from", "用于学习"),

@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from fastapi import APIRouter, Request
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from PIL import Image
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
@@ -27,6 +27,7 @@ from facechain.ui.phrases import Words
 from facechain.ui.sessions import OWNER
 from facechain.ui.thumbnails import Thumbnails, webp
 
+_CHUNK_BYTES = 2**20
 WIDTHS = (160, 240, 320, 480, 960)  # px; what a page may ask for, so that nobody asks for a thousand sizes
 _PRIVATE = {
     "Cache-Control": "private, max-age=600",
@@ -137,14 +138,19 @@ async def export(request: Request, keys: str) -> Response:
     """A zip of portraits, their keys separated by commas."""
 
     def find() -> Response | Future[bytes]:
-        with tempfile.NamedTemporaryFile(suffix=".zip", prefix="facechain-", delete=False) as file:
-            try:
-                desk_of(request).faces.export(keys.split(","), file)  # type: ignore[arg-type]
-            except BaseException:
-                Path(file.name).unlink()
-                raise
-        gone = BackgroundTask(Path(file.name).unlink)
-        return FileResponse(file.name, filename="portraits.zip", media_type="application/zip", background=gone)
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - without a name: it goes with us, however we end
+        try:
+            desk_of(request).faces.export(keys.split(","), file)
+            size = file.tell()
+            file.seek(0)
+        except BaseException:
+            file.close()
+            raise
+        headers = {"Content-Disposition": 'attachment; filename="portraits.zip"', "Content-Length": str(size)}
+        chunks = iter(lambda: file.read(_CHUNK_BYTES), b"")
+        return StreamingResponse(
+            chunks, media_type="application/zip", headers=headers, background=BackgroundTask(file.close)
+        )
 
     return await _serve(find)
 

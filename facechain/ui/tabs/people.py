@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from facechain import bootstrap
-from facechain.errors import UserError
+from facechain.errors import StoreError, UserError
 from facechain.people.names import slug
 from facechain.types import Job, JobState, Verdict
 from facechain.ui import results
@@ -179,16 +179,25 @@ def build(shop: Shop) -> None:
 
 def _people(desk: Desk, opened: str) -> str:
     w, known = desk.w, desk.faces.people()
+    damaged = "".join(_damaged(w, one.slug) for one in desk.faces.damaged_people())
     if not known:
-        return empty(w("people.empty"), w("people.empty.next"))
+        return damaged or empty(w("people.empty"), w("people.empty.next"))
     cards = "".join(_card(w, person, person.name == opened, _face(desk, person.name)) for person in known)
     title = f'<h2 class="section">{esc(w("people.title"))}</h2>'
     shown = next((person for person in known if person.name == opened), None)
-    return f'{title}<div class="grid people">{cards}</div>{_detail(desk, shown) if shown else ""}'
+    return f'{title}{damaged}<div class="grid people">{cards}</div>{_detail(desk, shown) if shown else ""}'
+
+
+def _damaged(w: Words, slug: str) -> str:
+    forget = button("forget", w("people.forget"), slug, "danger", confirm=w("people.forget.sure", name=slug))
+    return f'<div class="notice bad line">{esc(w("people.damaged", name=slug))} {forget}</div>'
 
 
 def _face(desk: Desk, name: str) -> str:
-    photos = desk.faces.photos(name)
+    try:
+        photos = desk.faces.photos(name)
+    except StoreError:  # opened, the person's own panel says so
+        return ""
     best = max(photos, key=lambda photo: photo.quality, default=None)
     return url("pictures", "photo", slug(name), best.id, w=240) if best else ""
 
@@ -211,7 +220,10 @@ def _detail(desk: Desk, person: PersonSummary) -> str:
             w("people.when"): f"{agreed.when:%Y-%m-%d}",
         }
     )
-    photos = "".join(_photo(w, person.name, photo) for photo in desk.faces.photos(person.name))
+    try:
+        photos = "".join(_photo(w, person.name, photo) for photo in desk.faces.photos(person.name))
+    except StoreError:
+        photos = notice(w("people.damaged", name=person.name), "bad")
     forget = button(
         "forget", w("people.forget"), person.name, "danger", confirm=w("people.forget.sure", name=person.name)
     )
