@@ -194,11 +194,13 @@ def test_a_folder_without_calibration_says_how_to_make_one(tmp_path):
         read_calibration(tmp_path)
 
 
-def test_llr_is_a_weighted_sum():
+def test_llr_is_the_smaller_of_two_weighted_sums():
     made = Fusion(
         recognisers=("a", "b"),
         weights=(2.0, 3.0),
         bias=-1.0,
+        plain_weights=(1.0, 1.0),
+        plain_bias=0.0,
         same=3.0,
         other=0.0,
         pairs=1,
@@ -208,4 +210,6 @@ def test_llr_is_a_weighted_sum():
         genuine=1,
         false_non_matches=0,
     )
-    assert made.llr([[1.0, 1.0], [0.0, 0.0]]) == pytest.approx([4.0, -1.0])
+    assert made.llr([[1.0, 1.0, 5.0, 5.0], [0.0, 0.0, 9.0, 9.0], [9.0, 9.0, -2.0, -2.0]]) == pytest.approx(
+        [4.0, -1.0, -1.0]
+    )

@@ -60,9 +60,9 @@ def _check(made: Calibration, path: Path) -> None:
     whole = bool(made.fusions) and sizes <= {made.people}
     for fusion in made.fusions:
         count = len(fusion.recognisers)
-        whole &= count == len(set(fusion.recognisers)) == len(fusion.weights) > 0
+        whole &= count == len(set(fusion.recognisers)) == len(fusion.weights) == len(fusion.plain_weights) > 0
         whole &= set(fusion.recognisers) <= made.cohorts.keys() and fusion.other <= fusion.same and fusion.pairs > 0
-        whole &= min(fusion.weights, default=-1) >= 0
+        whole &= min((*fusion.weights, *fusion.plain_weights), default=-1) >= 0
     if not whole:
         raise ConfigError(f"{path} contradicts itself or the cohorts beside it.", "Make them with scripts/calibrate.")
 

@@ -45,6 +45,7 @@ class Cohort:
     unrecognisable: Rows  # (D,) mean direction of strongly degraded faces
     clear: float  # cosine to it of the clear face in the middle, which is 1 in recognisability
     lost: float  # of the degraded face in the middle, which is 0
+    rank: int = RANK  # directions projected out; 0: none, and nothing is centred
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -53,13 +54,20 @@ class Cohort:
     def _space(self) -> _Space:
         rows = unit(self.vectors)
         mean = rows.mean(0)
-        nuisance = np.linalg.svd(rows - mean, full_matrices=False)[2][:RANK]
+        nuisance = np.linalg.svd(rows - mean, full_matrices=False)[2][: self.rank]
+        if not self.rank:
+            mean = np.zeros_like(mean)
         members = _projected(rows, mean, nuisance)
         among = members @ members.T
         np.fill_diagonal(among, -1.0)
         bars = self._nearest(among)
         typical = float(np.median(bars))
         return _Space(mean, nuisance, members, np.maximum(bars, typical), typical)
+
+    @cached_property
+    def views(self) -> tuple[Cohort, Cohort]:
+        """The cohort as it is, and with vectors as they come, for faces of a kind the cohort has none of."""
+        return self, replace(self, rank=0)
 
     def project(self, rows: Rows) -> Rows:
         """(M, D) raw vectors to unit vectors without what merely tells kinds of people apart."""

@@ -11,6 +11,7 @@ Rows = NDArray[np.floating]
 
 PRIOR = 0.05  # of a genuine pair, as the weights are fitted: it decides where on the scale the fit is closest
 RIDGE = 1e-5
+ALLOWANCE = 3.0  # how far the plain log-likelihood ratio may lie below the projected one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,8 @@ class Rate:
 class Fusion:
     """What a set of recognisers says together: llr = bias + Σ weight · normalised score.
 
+    It is said twice, of projected vectors and of vectors as they come (`plain`). The projection parts look-alikes of
+    the cohort's kinds and is blind to differences between kinds; so the smaller one counts, `ALLOWANCE` given.
     `same` and `other` are log-likelihood ratios: at or above the one it is the same person, below the other someone
     else. Everything from `pairs` on is what that rests on, measured on people used neither for the cohort nor the fit.
     """
@@ -36,6 +39,8 @@ class Fusion:
     recognisers: tuple[str, ...]
     weights: tuple[float, ...]
     bias: float
+    plain_weights: tuple[float, ...]
+    plain_bias: float
     same: float
     other: float
     pairs: int  # of different people
@@ -47,8 +52,8 @@ class Fusion:
     groups: tuple[Rate, ...] = ()
 
     def llr(self, scores: ArrayLike) -> Rows:
-        """(…, recognisers) normalised scores to (…,) log-likelihood ratios, natural logarithm."""
-        return np.asarray(scores) @ np.array(self.weights) + self.bias
+        """(…, 2 · recognisers) normalised scores, the plain ones last, to (…,) log-likelihood ratios (natural)."""
+        return combined(scores, (self.weights, self.bias), (self.plain_weights, self.plain_bias))
 
     @property
     def false_match_rate(self) -> float:
@@ -62,6 +67,16 @@ class Fusion:
             f"different people, a rate of {self.false_match_rate_low:.2%} to {self.false_match_rate_high:.2%} "
             f"(exact 95 % interval)."
         )
+
+
+def combined(
+    scores: ArrayLike, projected: tuple[ArrayLike, float], plain: tuple[ArrayLike, float]
+) -> NDArray[np.floating]:
+    """The log-likelihood ratio of (…, 2 · recognisers) scores by (weights, bias) of either half."""
+    first, second = np.split(np.asarray(scores), 2, -1)
+    return np.minimum(
+        first @ np.asarray(projected[0]) + projected[1], second @ np.asarray(plain[0]) + plain[1] + ALLOWANCE
+    )
 
 
 def fit(genuine: Rows, impostor: Rows) -> tuple[NDArray[np.floating], float]:

@@ -208,7 +208,8 @@ class _View:
         for name in self.fusion.recognisers:
             cohort = calibration.cohorts[name]
             self._cohorts[name] = cohort if everybody else cohort.subset(reference.members)
-        self._templates = {name: cohort.template(reference.seen[name])[None] for name, cohort in self._cohorts.items()}
+        self._views = [(name, cohort.views[at]) for at in range(2) for name, cohort in self._cohorts.items()]
+        self._templates = [cohort.template(reference.seen[name])[None] for name, cohort in self._views]
 
     def llr(self, rows: Vectors) -> NDArray[np.floating]:
         """(faces,)"""
@@ -235,11 +236,10 @@ class _View:
                 likeness=float(likeness(rows[name], photos[name]).mean()),
                 normalised=float(score),
             )
-            for name, score in zip(self.fusion.recognisers, normalised, strict=True)
+            for name, score in zip(self.fusion.recognisers, normalised, strict=False)
         )
-        alone = {
-            call(one, float(one.llr([score])), 0, clear) for one, score in zip(self._alone, normalised, strict=True)
-        }
+        each = normalised.reshape(2, -1).T  # (recognisers, projected and plain)
+        alone = {call(one, float(one.llr(scores)), 0, clear) for one, scores in zip(self._alone, each, strict=True)}
         return _Scored(
             call=call(self.fusion, llr, closer, clear),
             llr=llr,
@@ -250,21 +250,14 @@ class _View:
         )
 
     def _normalised(self, rows: Vectors) -> NDArray[np.floating]:
-        """(faces, recognisers)"""
-        return np.stack(
-            [
-                cohort.normalised(cohort.project(rows[name]), self._templates[name])[:, 0]
-                for name, cohort in self._cohorts.items()
-            ],
-            -1,
-        )
+        """(faces, 2 · recognisers), the plain ones last"""
+        views = zip(self._views, self._templates, strict=True)
+        return np.stack([c.normalised(c.project(rows[name]), template)[:, 0] for (name, c), template in views], -1)
 
     def _to_members(self, rows: Vectors | None) -> NDArray[np.floating]:
         """(C,) log-likelihood ratios of each stranger to the face, or to the person when no face is given."""
-        scores = [
-            cohort.to_members(self._templates[name] if rows is None else cohort.project(rows[name]))[0]
-            for name, cohort in self._cohorts.items()
-        ]
+        views = zip(self._views, self._templates, strict=True)
+        scores = [c.to_members(own if rows is None else c.project(rows[name]))[0] for (name, c), own in views]
         return self.fusion.llr(np.stack(scores, -1))
 
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facechain.judge.calibration import interval
 from facechain.judge.cohort import Cohort
-from facechain.judge.fusion import Fusion, Rate, fit
+from facechain.judge.fusion import Fusion, Rate, combined, fit
 
 FOLDS = 10
 OTHER = 0.0  # log-likelihood ratio below which different people are the likelier explanation
 Ints = NDArray[np.int64]
 Rows = NDArray[np.floating]
+Fit: TypeAlias = tuple[tuple[Rows, float], tuple[Rows, float]]  # weights and bias, projected and plain
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,8 +42,8 @@ class Pairs:
     portrait: Ints  # (P,) −1 between photos
     a: Ints
     b: Ints
-    scores: Rows  # (P, recognisers) normalised
-    to_cohort: Rows  # (2, P, recognisers, C) of either side to each of the cohort
+    scores: Rows  # (P, 2 · recognisers) normalised, the plain ones last
+    to_cohort: Rows  # (2, P, C, 2 · recognisers) of either side to each of the cohort
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -58,7 +60,7 @@ _ROW = np.dtype(
 )
 
 
-def measure(material: Material, recognisers: Sequence[str], seed: int = 0) -> tuple[Measured, NDArray[np.floating]]:
+def measure(material: Material, recognisers: Sequence[str], seed: int = 0) -> tuple[Measured, Fit]:
     """Over all pairs of ten folds: two are tested, of the rest five eighths are the cohort and three the fit.
 
     Also the weights and bias fitted on everything that was scored for fitting, none of it by a cohort with the people
@@ -71,13 +73,13 @@ def measure(material: Material, recognisers: Sequence[str], seed: int = 0) -> tu
         same, apart = _both(view, fitting)
         for kept, new in zip(fitted, (same, apart), strict=True):
             kept.append(new)
-        weights, bias = fit(same, apart)
+        found_here = _fit(same, apart)
         across = lambda pairs, fold=fold: fold[pairs.a] != fold[pairs.b]  # noqa: E731 - once over all splits
-        found["photos"].append(_rows(view.photos(tested), weights, bias, across))
-        found["impostors"].append(_rows(view.impostors(tested), weights, bias, across))
-        found["genuine"].append(_rows(view.genuine(tested), weights, bias))
-    weights, bias = fit(np.concatenate(fitted[0]), np.concatenate(fitted[1]))
-    return Measured(**{name: np.concatenate(rows) for name, rows in found.items()}), np.append(weights, bias)
+        found["photos"].append(_rows(view.photos(tested), found_here, across))
+        found["impostors"].append(_rows(view.impostors(tested), found_here, across))
+        found["genuine"].append(_rows(view.genuine(tested), found_here))
+    measured = Measured(**{name: np.concatenate(rows) for name, rows in found.items()})
+    return measured, _fit(np.concatenate(fitted[0]), np.concatenate(fitted[1]))
 
 
 def fusion(material: Material, recognisers: Sequence[str], target: float, seed: int = 0) -> tuple[Fusion, Measured]:
@@ -91,8 +93,10 @@ def fusion(material: Material, recognisers: Sequence[str], target: float, seed: 
     low, high = interval(int(passed.sum()), len(passed))
     made = Fusion(
         recognisers=tuple(recognisers),
-        weights=tuple(round(float(weight), 3) for weight in found[:-1]),
-        bias=round(float(found[-1]), 3),
+        weights=_rounded(found[0][0]),
+        bias=round(found[0][1], 3),
+        plain_weights=_rounded(found[1][0]),
+        plain_bias=round(found[1][1], 3),
         same=max(same, OTHER),
         other=OTHER,
         pairs=len(passed),
@@ -142,16 +146,16 @@ class _View:
 
     def __init__(self, material: Material, recognisers: Sequence[str], members: Ints) -> None:
         self._owners = material.owners
-        cohorts = [material.cohorts[name].subset(members) for name in recognisers]
-        photos = [
-            cohort.project(material.cohorts[name].vectors) for cohort, name in zip(cohorts, recognisers, strict=True)
+        views = [material.cohorts[name].subset(members).views for name in recognisers]
+        each = [
+            (cohort, cohort.project(material.cohorts[name].vectors), cohort.project(material.portraits[name]))
+            for view in range(2)
+            for name, cohort in zip(recognisers, (both[view] for both in views), strict=True)
         ]
-        made = [cohort.project(material.portraits[name]) for cohort, name in zip(cohorts, recognisers, strict=True)]
-        each = list(zip(cohorts, photos, made, strict=True))
         self._photos = np.stack([cohort.normalised(rows, rows) for cohort, rows, _ in each], -1)
         self._made = np.stack([cohort.normalised(rows, photos) for cohort, photos, rows in each], -1)
-        self._photos_to = np.stack([cohort.to_members(rows) for cohort, rows, _ in each], 1)
-        self._made_to = np.stack([cohort.to_members(rows) for cohort, _, rows in each], 1)
+        self._photos_to = np.stack([cohort.to_members(rows) for cohort, rows, _ in each], -1)
+        self._made_to = np.stack([cohort.to_members(rows) for cohort, _, rows in each], -1)
 
     def photos(self, people: Ints) -> Pairs:
         first, second = np.triu_indices(len(people), 1)
@@ -189,9 +193,19 @@ def _both(view: _View, people: Ints) -> tuple[Rows, Rows]:
     return view.genuine(people).scores, np.vstack([view.photos(people).scores, view.impostors(people).scores])
 
 
-def _rows(pairs: Pairs, weights: Rows, bias: float, keep=None) -> NDArray[np.void]:
-    llr = pairs.scores @ weights + bias
-    nearest = np.einsum("spnc,n->spc", pairs.to_cohort, weights).max((0, 2)) + bias
+def _fit(same: Rows, apart: Rows) -> Fit:
+    halves = zip(np.split(same, 2, -1), np.split(apart, 2, -1), strict=True)
+    projected, plain = (fit(*half) for half in halves)
+    return projected, plain
+
+
+def _rounded(weights: Rows) -> tuple[float, ...]:
+    return tuple(round(float(weight), 3) for weight in weights)
+
+
+def _rows(pairs: Pairs, found: Fit, keep=None) -> NDArray[np.void]:
+    llr = combined(pairs.scores, *found)
+    nearest = combined(pairs.to_cohort, *found).max((0, 2))
     rows = np.empty(len(llr), _ROW)
     rows["portrait"] = pairs.portrait
     rows["a"], rows["b"], rows["llr"], rows["nearest"] = pairs.a, pairs.b, llr, nearest
