@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tiny
 
-from facechain.engines.diffusion.controls import arguments, open_net
+from facechain.engines.diffusion.controls import open_net
 from facechain.errors import EngineError, PackError, PackMissing, PhotoError, UserError
 from facechain.portraits.guide import OPTION, faceless, fitted, guides
 
@@ -191,14 +191,15 @@ def test_what_makes_no_sense_is_said(asked, kinds, message):
 
 
 def test_the_middle_of_a_guide_is_followed_undistorted():
-    from facechain.engines.diffusion.controls import Control
+    from facechain.engines.diffusion.canvas import fitted as filling
+    from facechain.types import Photo, Shot
 
     picture = np.zeros((100, 300, 3), np.uint8)
     picture[:, 100:200] = 255  # a square in the middle
-    given = arguments([Control(kind="depth", picture=picture, scale=0.3)], 64, 64, batch=2)
-    assert given["image"][0].shape == (2, 3, 64, 64)
-    assert given["image"][0].min() > 0.99
-    assert given["controlnet_conditioning_scale"] == [0.3]
+    shot = Shot(index=0, seed=0, prompt="", negative="", width_px=64, height_px=64, options={})
+    given = filling(Photo(id="", name="", pixels=picture), shot)
+    assert given.shape == (64, 64, 3)
+    assert given[:, 1:-1].min() == 255, "stretched, its sides would show"
 
 
 # ── the networks ─────────────────────────────────────────────────────────────────────────────────
