@@ -358,7 +358,7 @@ class _Models:
 
         here = [name for name in self._app.judges if self.packs.status(PACKS[name]).present]
         readers = [self.reader(name) for name in here]
-        return Judge({reader.recogniser: reader for reader in readers}, self.calibration())
+        return Judge({reader.recogniser: reader for reader in readers}, self.calibration(), self.landmarker())
 
     def _engine(self, name: str, base: str, train: tuple[tuple[str, object], ...], folder: Path) -> Engine:
         from facechain.engines.table import ENGINES, Workshop

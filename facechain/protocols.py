@@ -50,6 +50,10 @@ class Landmarker(Protocol):
         """(M, 3) indices of a mesh's points: the face's surface, eyes and mouth closed."""
         ...
 
+    def mirror(self) -> NDArray[np.int64]:
+        """(468,) each landmark's counterpart on the other side of the face."""
+        ...
+
     def mesh(self, pixels: Pixels, face: Face) -> Mesh | None:
         """Dense landmarks of one detected face; None when the model sees no face there."""
         ...

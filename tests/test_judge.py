@@ -13,9 +13,10 @@ from facechain.errors import EngineError, PersonError
 from facechain.judge.calibration import read_calibration
 from facechain.judge.copying import confusion, copy_paste, identity_confusion
 from facechain.judge.judge import LOST, Judge, call
+from facechain.judge.warp import LIMIT, USUAL, WARPED, warp
 from facechain.judge.words import doubts
 from facechain.types import Call, Consent, Crop, Embedding, Person, Verdict
-from facechain.vision.readers import READERS
+from facechain.vision.readers import LANDMARKERS, READERS
 
 CALIBRATIONS = Path(__file__).resolve().parent.parent / "configs" / "calibration"
 DLIB, SFACE = "dlib_resnet_v1", "sface_2021dec"
@@ -23,8 +24,10 @@ DLIB, SFACE = "dlib_resnet_v1", "sface_2021dec"
 
 @pytest.fixture(scope="module")
 def judge(models):
-    readers = [READERS[name](lambda pack, file: models / pack / file) for name in ("dlib", "yunet_sface")]
-    return Judge({reader.recogniser: reader for reader in readers}, read_calibration(CALIBRATIONS))
+    where = lambda pack, file: models / pack / file  # noqa: E731
+    readers = [READERS[name](where) for name in ("dlib", "yunet_sface")]
+    landmarker = LANDMARKERS["face_landmarker"](where)
+    return Judge({reader.recogniser: reader for reader in readers}, read_calibration(CALIBRATIONS), landmarker)
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -197,6 +200,37 @@ def test_doubts_in_words():
     assert doubts(shown(call=Call.SAME, disagree=True)) == ["the recognisers disagree"]
     assert doubts(shown(call=Call.SAME, warp=0.9)) == ["the features look warped"]
     assert doubts(shown(call=Call.SAME)) == []
+
+
+# ── warped features ──────────────────────────────────────────────────────────────────────────────
+
+
+def shifted(picture: np.ndarray, centre: np.ndarray, radius: float, by: tuple[float, float]) -> np.ndarray:
+    """The picture with what is around `centre` moved by (x, y) px, fading within `radius`."""
+    x, y = np.meshgrid(np.arange(picture.shape[1]), np.arange(picture.shape[0]))
+    near = np.exp(-((x - centre[0]) ** 2 + (y - centre[1]) ** 2) / (2 * radius**2))
+    there = [(grid - step * near).astype(np.float32) for grid, step in zip((x, y), by, strict=True)]
+    return cv2.remap(picture, *there, cv2.INTER_LINEAR)
+
+
+def test_an_eye_out_of_place_is_a_warp_and_an_untouched_face_is_none(photo, reference, judge):
+    picture = photo["obama3"]
+    (face,) = judge.detect(picture)
+    apart = float(np.linalg.norm(face.points_px[0] - face.points_px[1]))
+    warped = shifted(picture, face.points_px[0], 0.3 * apart, (0.0, 0.5 * apart))
+    assert judge.verdict(picture, reference).warp < WARPED <= judge.verdict(warped, reference).warp
+
+
+def test_a_turned_head_is_no_warp(models, judge, subject, reference):
+    for path in sorted((models / "johns").glob("*/*.jpg"))[:8]:
+        verdict = judge.verdict(pixels(path), reference)
+        assert verdict.warp is None or verdict.warp < WARPED, path.name
+
+
+def test_a_persons_own_asymmetry_is_theirs():
+    assert warp(LIMIT, []) == warp(LIMIT, [USUAL]) == pytest.approx(0.5)
+    assert warp(LIMIT, [USUAL + 0.01]) < warp(LIMIT, [USUAL]) == warp(LIMIT, [0.001])
+    assert warp(None, [USUAL]) is None
 
 
 # ── several people ───────────────────────────────────────────────────────────────────────────────

@@ -14,7 +14,8 @@ from facechain.judge.calibration import Calibration, likeness
 from facechain.judge.cohort import Cohort
 from facechain.judge.copying import copy_paste
 from facechain.judge.fusion import Fusion
-from facechain.protocols import FaceReader
+from facechain.judge.warp import asymmetry, warp
+from facechain.protocols import FaceReader, Landmarker
 from facechain.types import Call, Crop, Face, Person, Pixels, Score, Verdict
 
 SHARED = 0.15  # a face that shares less of its box with the place it was meant for is another one
@@ -33,6 +34,7 @@ class Reference:
     held_out: Vectors  # N may be 0
     given: Vectors
     members: NDArray[np.bool_]  # (C,) of the cohort, those who are strangers to this person's photos
+    asymmetries: tuple[float, ...] = ()  # of the person's photos, as far as they can be told
 
     @property
     def seen(self) -> Vectors:
@@ -41,13 +43,17 @@ class Reference:
 
 
 class Judge:
-    """`readers` by the name of their recogniser, the first one's faces used by all; all of them are calibrated."""
+    """`readers` by the name of their recogniser, the first one's faces used by all; without a landmarker nothing is
+    said of warped features."""
 
-    def __init__(self, readers: Mapping[str, FaceReader], calibration: Calibration) -> None:
+    def __init__(
+        self, readers: Mapping[str, FaceReader], calibration: Calibration, landmarker: Landmarker | None = None
+    ) -> None:
         self.readers = {name: reader for name, reader in readers.items() if name in calibration.cohorts}
         if not self.readers:
             raise EngineError("No recogniser of the judge is calibrated.", "Run scripts/calibrate.")
         self.calibration = calibration
+        self._landmarker = landmarker
         self.detect = next(iter(self.readers.values())).detect
 
     @property
@@ -78,7 +84,14 @@ class Judge:
             for rows in (held_out[name], given[name]):
                 if len(rows):
                     strangers &= self.calibration.cohorts[name].strangers_to(rows)
-        return Reference(person=person.name, held_out=held_out, given=given, members=strangers)
+        seen = [self._asymmetry(crop.pixels, crop.face) for crop in (*person.held_out, *person.crops)]
+        return Reference(
+            person=person.name,
+            held_out=held_out,
+            given=given,
+            members=strangers,
+            asymmetries=tuple(one for one in seen if one is not None),
+        )
 
     def verdict(
         self,
@@ -129,6 +142,7 @@ class Judge:
             cohort=int(reference.members.sum()),
             recognisability=scored.recognisability,
             copy_paste=copy_paste(rows[first], given, reference.held_out[first]) if unseen and len(given) else None,
+            warp=warp(self._asymmetry(pixels, face), reference.asymmetries),
         )
 
     def swapped(
@@ -155,6 +169,11 @@ class Judge:
         return {
             name: np.stack([each.vector for each in self.readers[name].embed(pixels, faces)]) for name in recognisers
         }
+
+    def _asymmetry(self, pixels: Pixels, face: Face) -> float | None:
+        if self._landmarker is None or (mesh := self._landmarker.mesh(pixels, face)) is None:
+            return None
+        return asymmetry(mesh, self._landmarker.mirror())
 
     def _photos(self, crops: Sequence[Crop]) -> Vectors:
         rows: dict[str, list[NDArray[np.float32]]] = {name: [] for name in self.readers}

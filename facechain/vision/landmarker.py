@@ -88,6 +88,12 @@ class Landmarker:
         with self._lock:
             return self._ready().triangles
 
+    def mirror(self) -> NDArray[np.int64]:
+        """(468,) of each of the first 468 points, its counterpart on the other side of the face."""
+        with self._lock:
+            head = self._ready().head
+        return ((head[:, None] - head[None] * (-1, 1, 1)) ** 2).sum(-1).argmin(1)
+
     def _ready(self) -> _Models:
         if self._models is None:
             self._models = _load(present(self._task))
