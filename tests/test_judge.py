@@ -161,6 +161,13 @@ def test_photos_without_a_face_are_refused(photo, subject, judge):
         judge.refer(person([blank], []))
 
 
+def test_somebody_of_the_cohort_is_no_stranger_to_themselves(subject, judge, monkeypatch):
+    for number in (0, 40):
+        own = {name: judge.calibration.cohorts[name].vectors[number : number + 1] for name in judge.recognisers}
+        monkeypatch.setattr(judge, "_photos", lambda crops, own=own: own)
+        assert np.nonzero(~judge.refer(subject).members)[0].tolist() == [number]
+
+
 # ── the decision ─────────────────────────────────────────────────────────────────────────────────
 
 

@@ -17,7 +17,7 @@ Rows = NDArray[np.floating]  # (N, D)
 
 RANK = 5  # directions in which the cohort differs most: age, sex and region more than identity
 NEAREST = 0.1  # share of the cohort, nearest to a face, that its scores are normalised by
-SAME_PICTURE = 0.98  # cosine above which a member of the cohort is the very photo looked at
+SAME_PICTURE = 0.985  # cosine above which a member of the cohort is the very photo looked at
 
 
 class _Space(NamedTuple):

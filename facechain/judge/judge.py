@@ -79,17 +79,16 @@ class Judge:
         held_out, given = (self._photos(crops) for crops in (person.held_out, person.crops))
         if not _count(held_out) and not _count(given):
             raise PersonError(f"The judge finds no face on the photos of {person.name}.", "Add sharper photos.")
-        strangers = np.ones(self.calibration.people, np.bool_)
+        own = np.ones(self.calibration.people, np.bool_)  # members every recogniser finds in these very photos
         for name in self.readers:
-            for rows in (held_out[name], given[name]):
-                if len(rows):
-                    strangers &= self.calibration.cohorts[name].strangers_to(rows)
+            rows = np.vstack([each[name] for each in (held_out, given) if len(each[name])])
+            own &= ~self.calibration.cohorts[name].strangers_to(rows)
         seen = [self._asymmetry(crop.pixels, crop.face) for crop in (*person.held_out, *person.crops)]
         return Reference(
             person=person.name,
             held_out=held_out,
             given=given,
-            members=strangers,
+            members=~own,
             asymmetries=tuple(one for one in seen if one is not None),
         )
 
