@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import functools
 import json
+import logging
 import os
 import tomllib
 import types
@@ -57,6 +58,8 @@ def settings(pairs: Iterable[str]) -> dict[str, Any]:
             raise UserError(f"{name} is given twice: {made[name]!r} and {value!r}.", "Leave one of them out.")
     return made
 
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -137,6 +140,10 @@ def _app(file: Path, changed_ns: int, workspace: str, models: str) -> App:
     values = read_toml(file)
     for key, named in (("workspace", workspace), ("models", models)):
         values[key] = named or values.get(key, key)
+    if "judge" in values:
+        log.warning("%s: judge is now called judges, a list; the former name goes with the next release.", file)
+        values.setdefault("judges", [values.pop("judge")])
+        values.pop("judge", None)
     app = build(App, values, str(file))
     if not 0 < app.crop_px <= MOST_CROP_SIDE_PX:
         raise ConfigError(f"{file}: crop_px is {app.crop_px}.", f"Expected 1 to {MOST_CROP_SIDE_PX} pixels.")

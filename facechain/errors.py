@@ -1,6 +1,6 @@
 """Every error a person can meet, in one tree.
 
-    FaceChainError                 exit 1: our fault
+    FaceChainError                 exit 1: internal error
     ├── UserError                  exit 2: the person can fix it
     │   ├── ConfigError            a TOML file says something we do not understand
     │   ├── PhotoError             a picture cannot be read or used

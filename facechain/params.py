@@ -105,13 +105,19 @@ class EngineParams(BaseModel):
 
     @classmethod
     def current_names(cls, options: Mapping[str, Any]) -> dict[str, Any]:
-        """`options` with former names replaced; a notice tells of each."""
+        """`options` with former names replaced; a notice tells of each, once."""
         given = dict(options)
         for former, name in cls.renamed.items():
             if former in given:
-                log.warning("The option %s is now called %s; the former name goes with the next release.", former, name)
+                _notice(former, name)
                 given.setdefault(name, given.pop(former))
         return given
+
+
+@functools.cache
+def _notice(former: str, name: str) -> None:
+    """Once per process: options are read for every picture."""
+    log.warning("The option %s is now called %s; the former name goes with the next release.", former, name)
 
 
 @functools.cache

@@ -1,9 +1,14 @@
 """Settings as people write them: name=value, on the command line and in a batch's table."""
 
+import re
+from pathlib import Path
+
 import pytest
 
-from facechain.config import settings
+from facechain.config import read_app, settings
 from facechain.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_settings_are_read_as_json_where_they_are():
@@ -37,3 +42,9 @@ def test_every_repeated_lora_counts():
 def test_settings_nobody_can_obey_are_refused(said, says):
     with pytest.raises(UserError, match=says):
         settings(said)
+
+
+def test_the_former_name_of_the_judges_still_works(tmp_path):
+    text = (ROOT / "configs" / "app.toml").read_text("utf-8")
+    (tmp_path / "app.toml").write_text(re.sub(r"(?m)^judges = .*$", 'judge = "dlib"', text), "utf-8")
+    assert read_app(tmp_path).judges == ("dlib",)

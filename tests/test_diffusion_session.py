@@ -94,3 +94,21 @@ def test_a_base_without_a_vae_needs_one_named(sd15, tmp_path):
         with pytest.raises(EngineError, match="--set vae="):
             paint(shot())
         np.testing.assert_array_equal(paint(shot(vae=str(tmp_path / "vae"))), whole)
+
+
+def test_no_shot_is_looked_at_before_its_turn(engine):
+    def shots():
+        yield shot()
+        raise AssertionError("the second was asked for before the first was painted")
+
+    with engine.session() as paint:
+        assert next(paint.many(shots(), batch=1)).shape == (64, 64, 3)
+
+
+def test_a_former_name_is_told_once_however_many_shots_use_it(engine, caplog):
+    from facechain import params
+
+    params._notice.cache_clear()
+    for _ in range(3):
+        assert engine.resolve(STYLE, {"likeness": 0.2}).face_guidance_scale == 0.2
+    assert [record.message.split()[2] for record in caplog.records] == ["likeness"]

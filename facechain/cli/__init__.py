@@ -1,6 +1,6 @@
 """The command line: parse, call one verb of the studio, show. Heavy imports wait until a command runs.
 
-Exit codes: 0 done, 2 the person can fix it, 1 our fault, 130 stopped.
+Exit codes: 0 done, 2 the person can fix it, 1 internal error, 130 stopped.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def guarded(run: Callable[[], object]) -> int:
             raise
         name = type(error).__name__
         print(
-            f"facechain: our fault, sorry: {name}: {plain(error)}. Run again with FACECHAIN_DEBUG=1 and report it.",
+            f"facechain: internal error: {name}: {plain(error)}. Run again with FACECHAIN_DEBUG=1 and report it.",
             file=sys.stderr,
         )
         return 1

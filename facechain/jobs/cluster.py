@@ -171,7 +171,7 @@ class _Crew:
                 try:
                     judged: tuple[Judged, ...] | FaceChainError = self._ray.get(ref)
                 except RayTaskError as error:
-                    judged = FaceChainError(f"Our fault, sorry: {error.cause!r}.", "Report it.")
+                    judged = FaceChainError(f"Internal error: {error.cause!r}.", "Report it.")
                 except RayError as error:
                     if lost := self._lose(place, actor, call, waiting, error):
                         yield lost

@@ -161,7 +161,7 @@ class _Run:
             log.exception("%s %s", self._job.id, self._job.kind)
             return self._end(
                 JobState.FAILED,
-                error=f"Our fault, sorry: {type(error).__name__}: {error}.",
+                error=f"Internal error: {type(error).__name__}: {error}.",
                 next_step="The worker's log has the details; report them.",
             )
         finally:

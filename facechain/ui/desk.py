@@ -128,7 +128,7 @@ class Shop:
             except FaceChainError as error:
                 raise gr.Error(toast(said(error)), title=self.w("error.title"), print_exception=False) from None
             except Exception as error:
-                log.exception("our fault")
+                log.exception("internal error")
                 what = self.w("error.ours", what=f"{type(error).__name__}: {error}")
                 raise gr.Error(toast(what), title=self.w("error.title"), print_exception=False) from None
 

@@ -47,7 +47,7 @@ PHRASES: dict[str, tuple[str, str]] = {
     "drop.progress": ("Upload", "上传进度"),
     "error.title": ("That did not work", "没有成功"),
     "error.stopped": ("Stopped", "已停止"),
-    "error.ours": ("This is our fault: {what}. The terminal shows more.", "这是程序的错误：{what}。终端里有更多信息。"),
+    "error.ours": ("Internal error: {what}. The terminal shows more.", "这是程序的错误：{what}。终端里有更多信息。"),
     "import.title": ("Import a person", "导入人物"),
     "import.help": (
         "An archive written by an export: photos, trainings and portraits come with the consent in it.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
@@ -169,14 +170,12 @@ class Session:
 
     def many(self, shots: Sequence[Shot], onto: Repaint | None = None, batch: int | None = None) -> Iterator[Pixels]:
         """Several shots in order, as they get ready: batched as memory allows, each as it would be alone."""
-        for state, group in _runs([(shot, self._resolved(shot)) for shot in shots], self._state_of):
+        for state, group in groupby(((shot, self._resolved(shot)) for shot in shots), self._state_of):
             self._enter(state)
-            if onto is None:
-                group = [(native(shot, self._pipe), params) for shot, params in group]
-            most = batch or batch_that_fits(self._pipe, group[0][0].width_px, group[0][0].height_px)
-            size = most if self._engine.batches and onto is None else 1
-            for start in range(0, len(group), size):
-                items = list(self._items(group[start : start + size], onto))
+            size = (batch or 0) if self._engine.batches and onto is None else 1
+            for first in group:  # none is looked at before its turn: a plan may hold thousands
+                size = size or batch_that_fits(self._pipe, first[0].width_px, first[0].height_px)
+                items = list(self._items([first, *islice(group, size - 1)], onto))  # noqa: B031: taken in turns
                 yield from sample_all(items, self._face_guidance)
 
     def close(self) -> None:
@@ -189,6 +188,7 @@ class Session:
         assert self._condition is not None
         assert self._encoder is not None
         for shot, params in group:
+            shot = native(shot, self._pipe) if onto is None else shot
             check_size(shot)
             canvas = canvas_for(params, shot, onto, self._controlnet)
             shot = replace(shot, prompt=self._engine.prompt(shot, self._identity, self._style))
@@ -251,15 +251,3 @@ def _existing(text: str) -> Path:
     if not path.exists():
         raise EngineError(f"There is no {text}.", "Give a folder or a .safetensors file.")
     return path
-
-
-def _runs(items: Sequence[Any], key: Callable[[Any], Any]) -> Iterator[tuple[Any, list[Any]]]:
-    """Neighbours with equal keys, together."""
-    group: list[Any] = []
-    for item in items:
-        if group and key(group[0]) != key(item):
-            yield key(group[0]), group
-            group = []
-        group.append(item)
-    if group:
-        yield key(group[0]), group

@@ -149,7 +149,7 @@ def _next_step(reason: str, log: Path) -> str:
         return "Run it again: it goes on."
     if re.search(r"OutOfMemory|out of memory|MemoryError|bad_alloc", reason):
         return "Ask for less memory, e.g. --set batch=1 or a smaller resolution_px; what was learned is kept."
-    return f"Our fault, sorry: report it with {log}."
+    return f"Internal error: report it with {log}."
 
 
 def _read_pictures(path: Path) -> list[Pixels]:
