@@ -175,7 +175,7 @@ class Session:
             size = (batch or 0) if self._engine.batches and onto is None else 1
             for first in group:  # none is looked at before its turn: a plan may hold thousands
                 size = size or batch_that_fits(self._pipe, first[0].width_px, first[0].height_px)
-                items = list(self._items([first, *islice(group, size - 1)], onto))  # noqa: B031: taken in turns
+                items = list(self._items([first, *islice(group, size - 1)], onto))  # noqa: B031
                 yield from sample_all(items, self._face_guidance)
 
     def close(self) -> None:
