@@ -87,9 +87,15 @@ class EngineParams(BaseModel):
         return tuple(cls.model_fields)
 
     @classmethod
+    @functools.cache
+    def json_schema(cls) -> Mapping[str, Any]:
+        """JSON schema: names, ranges, defaults and descriptions. Made once: a server is asked for it often."""
+        return cls.model_json_schema()
+
+    @classmethod
     def rows(cls) -> list[tuple[str, str, str, str]]:
         """Name, what is expected, default and description of each parameter that can be written as text."""
-        fields = cls.model_json_schema()["properties"].items()
+        fields = cls.json_schema()["properties"].items()
         return [
             (name, _expected(field), _shown(field.get("default")), field.get("description", ""))
             for name, field in fields

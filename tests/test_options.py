@@ -68,6 +68,15 @@ def test_every_engine_says_its_options_on_its_card(name):
     assert bool(card.training) == (card.learns == "by training")
 
 
+def test_a_schema_is_made_once_and_not_for_a_parent():
+    class More(Params):
+        extra: int = Field(default=1, description="One more.")
+
+    assert Params.json_schema() is Params.json_schema()
+    assert "extra" in More.json_schema()["properties"]
+    assert "extra" not in Params.json_schema()["properties"]
+
+
 class Learner:
     """An engine that must not be asked to learn."""
 

@@ -153,8 +153,8 @@ class Engine(BaseModel):
     def of(cls, offer: Offer) -> Engine:
         card = {name: getattr(offer.card, name) for name in cls.model_fields if hasattr(offer.card, name)}
         told = {"commercial": offer.commercial, "missing": list(offer.missing), "state": offer.state}
-        training = offer.card.training.model_json_schema() if offer.card.training else None
-        card |= {"options": offer.card.params.model_json_schema(), "training": training}
+        training = dict(offer.card.training.json_schema()) if offer.card.training else None
+        card |= {"options": dict(offer.card.params.json_schema()), "training": training}
         return cls(**{**card, **told}, base=offer.base)
 
 
